@@ -1,0 +1,45 @@
+// tap's reporter: a line per test file, every failure in full, and at the end `N passed, N failed[, N skipped]`.
+import { Transform } from 'node:stream'
+import { Parser } from 'tap-parser'
+import { stringify } from 'yaml'
+
+export default class ClosingLineReporter extends Transform {
+  passed = 0
+  failed = 0
+  skipped = 0
+  parser = new Parser()
+
+  constructor() {
+    super({ encoding: 'utf8' })
+    // The parser tells its root about every assertion at any depth, and about a subtest only when that fails or is
+    // skipped by itself (a crash, a time-out, a file that cannot be imported).
+    this.parser.on('pass', () => this.passed++)
+    this.parser.on('skip', () => this.skipped++)
+    this.parser.on('todo', () => this.skipped++)
+    this.parser.on('fail', result => this.fail(result.fullname || result.name, result.diag))
+    this.parser.on('assert', file =>
+      this.push(`${file.ok ? 'ok' : 'NOT OK'} ${file.name} (${Math.round(file.time)} ms)\n`),
+    )
+    this.parser.on('extra', text => this.push(text))
+    this.parser.on('bailout', reason => this.fail('Bail out!', { reason }))
+  }
+
+  fail(name, details) {
+    this.failed++
+    const lines = details ? stringify(details, { lineWidth: 0 }).replace(/^/gm, '  ').trimEnd() : ''
+    this.push(`\nfailed: ${name}\n${lines}\n\n`)
+  }
+
+  _transform(chunk, _encoding, done) {
+    this.parser.write(chunk)
+    done()
+  }
+
+  _flush(done) {
+    this.parser.end()
+    if (!this.parser.results.ok && this.failed === 0) this.fail('the run', { failures: this.parser.results.failures })
+    const skipped = this.skipped ? `, ${this.skipped} skipped` : ''
+    this.push(`${this.passed} passed, ${this.failed} failed${skipped}\n`)
+    done()
+  }
+}

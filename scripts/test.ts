@@ -1,0 +1,67 @@
+// `npm test [-- files and tap options]`: a Postgres, a migrated template database on it, and tap, whose test files copy
+// the template (test/helpers/database.ts). The last line printed is tap's closing line, `N passed, N failed`.
+import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { readFile, rm } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
+import { migrate } from '../src/db/migrate.ts'
+import { onDatabase, runSql } from '../test/helpers/admin-sql.ts'
+import { startTestPostgres } from '../test/helpers/postgres.ts'
+
+process.exitCode = await main(process.argv.slice(2)).catch((error: unknown) => {
+  console.error(error)
+  console.log('0 passed, 1 failed')
+  return 1
+})
+
+async function main(args: string[]): Promise<number> {
+  await buildTap()
+  const postgres = await startTestPostgres()
+  const template = `test_${randomBytes(6).toString('hex')}`
+  console.log(`Testing on ${postgres.name}`)
+  try {
+    await makeTemplate(postgres.url, template)
+    return await runTap(['run', ...args], { TEST_ADMIN_URL: postgres.url, TEST_TEMPLATE: template })
+  } finally {
+    await dropDatabases(postgres.url, template)
+    await postgres.stop()
+  }
+}
+
+async function makeTemplate(adminUrl: string, template: string): Promise<void> {
+  await runSql(adminUrl, `CREATE DATABASE ${template}`)
+  await migrate(onDatabase(adminUrl, template))
+  // A database can only be copied while nobody is connected to it.
+  await runSql(adminUrl, `ALTER DATABASE ${template} ALLOW_CONNECTIONS false`)
+}
+
+/** Also drops the copies that test files which crashed have left. */
+async function dropDatabases(adminUrl: string, template: string): Promise<void> {
+  const left = await runSql(adminUrl, `SELECT datname FROM pg_database WHERE starts_with(datname, '${template}')`)
+  for (const { datname } of left) await runSql(adminUrl, `DROP DATABASE ${String(datname)} WITH (FORCE)`)
+}
+
+/** tap compiles its plugins into node_modules, and a run that finds other plugins compiled than .taprc names fails. */
+async function buildTap(): Promise<void> {
+  const built = inModules('@tapjs/test/test-built/dist/esm/index.js')
+  if (!(await readFile(built, 'utf8')).includes('@tapjs/typescript')) return
+  console.log('Building tap once, as .taprc configures it')
+  await rm('.tap', { recursive: true, force: true })
+  await runTap(['build'])
+}
+
+async function runTap(args: string[], environment: Record<string, string> = {}): Promise<number> {
+  const child = spawn(process.execPath, [inModules('.bin/tap'), ...args], {
+    stdio: 'inherit',
+    env: { ...process.env, ...environment },
+  })
+  // Ctrl-C reaches tap as well, so this process only waits for it to end; then it drops and stops everything.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal))
+  const [code] = (await once(child, 'close')) as [number | null]
+  return code ?? 1
+}
+
+function inModules(path: string): string {
+  return fileURLToPath(new URL(`../node_modules/${path}`, import.meta.url))
+}

@@ -1,0 +1,21 @@
+import { randomBytes } from 'node:crypto'
+import type { Test } from 'tap'
+import { openDatabase } from '../../src/db/database.ts'
+import type { Db } from '../../src/db/database.ts'
+import { onDatabase, runSql } from './admin-sql.ts'
+
+/** A migrated, empty database for one test file, dropped when the test `t` ends. */
+export async function makeDatabase(t: Test): Promise<{ url: string; db: Db }> {
+  const { TEST_ADMIN_URL: adminUrl, TEST_TEMPLATE: template } = process.env
+  if (!adminUrl || !template) throw new Error('Run tests with `npm test -- FILE`: it starts the Postgres they need.')
+
+  const name = `${template}_${randomBytes(6).toString('hex')}`
+  await runSql(adminUrl, `CREATE DATABASE ${name} TEMPLATE ${template}`)
+  const url = onDatabase(adminUrl, name)
+  const db = openDatabase({ url })
+  t.teardown(async () => {
+    await db.destroy()
+    await runSql(adminUrl, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
+  })
+  return { url, db }
+}
