@@ -22,7 +22,8 @@ async function main(args: string[]): Promise<number> {
   console.log(`Testing on ${postgres.name}`)
   try {
     await makeTemplate(postgres.url, template)
-    return await runTap(['run', ...args], { TEST_ADMIN_URL: postgres.url, TEST_TEMPLATE: template })
+    const coverage = args.length > 0 ? ['--disable-coverage'] : []
+    return await runTap(['run', ...coverage, ...args], { TEST_ADMIN_URL: postgres.url, TEST_TEMPLATE: template })
   } finally {
     await dropDatabases(postgres.url, template)
     await postgres.stop()

@@ -51,7 +51,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     if (Date.now() > deadline) {
       throw new Error(`Another Postgres uses ${place.dataDir}: stop the process that started it, or set DATABASE_URL.`)
     }
-    await delay(100)
+    await delay(200)
   }
 }
 
