@@ -56,9 +56,17 @@ async function runTap(args: string[], environment: Record<string, string> = {}):
   const child = spawn(process.execPath, [inModules('.bin/tap'), ...args], {
     stdio: 'inherit',
     env: { ...process.env, ...environment },
+    detached: true,
   })
-  // Ctrl-C reaches tap as well, so this process only waits for it to end; then it drops and stops everything.
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal))
+  // However this run is told to end, tap and its test files hear of it once, tap prints its closing line, and all that
+  // was started is stopped. They are a group of their own because tap dies at a second SIGINT, and Ctrl-C sends several.
+  let ending = false
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+    process.on(signal, () => {
+      if (!ending) process.kill(-child.pid!, 'SIGINT')
+      ending = true
+    })
+  }
   const [code] = (await once(child, 'close')) as [number | null]
   return code ?? 1
 }

@@ -1,14 +1,13 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdtemp, readdir, rm, stat } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import t from 'tap'
 import { startEmbeddedPostgres } from '../../src/db/embedded-postgres.ts'
 import { runSql } from '../helpers/admin-sql.ts'
 
-// 0755, so that the account that root lends to Postgres can enter it.
-const folder = await mkdtemp(join(tmpdir(), 'assist-identity-test-'))
+// Open, in a folder that is open, to the account that root lends to Postgres.
+const folder = await mkdtemp('/tmp/assist-identity-test-')
 await chmod(folder, 0o755)
 t.teardown(() => rm(folder, { recursive: true, force: true }))
 
@@ -75,6 +74,23 @@ t.test('a server ends with the process that started it, and a successor finds al
   t.teardown(successor.stop)
   t.strictSame(await runSql(successor.url, 'SELECT one FROM committed'), [{ one: 1 }])
 })
+
+t.test(
+  'data asked for in a folder that is closed to the account of the server goes elsewhere, which is logged',
+  async t => {
+    if (process.getuid?.() !== 0) return t.comment('not root: the server has the account that owns the folder')
+    const closed = join(folder, 'closed')
+    await mkdir(closed, { mode: 0o700 })
+    const lines: string[] = []
+    const log = (line: string) => lines.push(line)
+    const server = await startEmbeddedPostgres({ dataDir: join(closed, 'postgres'), durable: false, log })
+    t.teardown(() => rm(server.dataDir, { recursive: true }))
+    t.teardown(server.stop)
+    t.match(lines, [`Postgres keeps its data in ${server.dataDir}: `])
+    t.strictSame(await readdir(closed), [])
+    t.strictSame(await runSql(server.url, 'SELECT 1 AS one'), [{ one: 1 }])
+  },
+)
 
 t.test('a data folder in use is refused with advice, and its server is left alone', async t => {
   const server = await start()
