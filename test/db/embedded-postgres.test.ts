@@ -75,10 +75,11 @@ t.test('a server ends with the process that started it, and a successor finds al
   t.strictSame(await runSql(successor.url, 'SELECT one FROM committed'), [{ one: 1 }])
 })
 
+const skip = process.getuid?.() !== 0 && 'only root lends the server another account'
 t.test(
-  'data asked for in a folder that is closed to the account of the server goes elsewhere, which is logged',
+  'data asked for in a folder closed to the account of the server goes elsewhere, which is logged',
+  { skip },
   async t => {
-    if (process.getuid?.() !== 0) return t.comment('not root: the server has the account that owns the folder')
     const closed = join(folder, 'closed')
     await mkdir(closed, { mode: 0o700 })
     const lines: string[] = []
