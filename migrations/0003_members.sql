@@ -1,0 +1,87 @@
+-- People in a workspace. Role and status are derived (src/access): nothing else writes them after the row is made.
+CREATE TABLE members (
+  workspace_id          uuid NOT NULL REFERENCES workspaces ON DELETE CASCADE,
+  id                    uuid NOT NULL,
+  -- As received, and folded for comparison. Absent where a directory sent none, or one that another member holds.
+  email                 text,
+  email_key             text,
+  display_name          text,
+  status                text NOT NULL CHECK (status IN ('invited', 'active', 'deactivated')),
+  deactivated_by        text CHECK (deactivated_by IN ('admin', 'directory')),
+  role                  text NOT NULL,
+  -- A role given by hand: 'floor' is never gone below, 'locked' is exactly this.
+  manual_role           text,
+  manual_policy         text CHECK (manual_policy IN ('floor', 'locked')),
+  origin                text NOT NULL CHECK (origin IN ('invite', 'sso', 'directory')),
+  invitation_expires_at timestamptz(3),
+  version               integer NOT NULL DEFAULT 1,
+  created_at            timestamptz(3) NOT NULL DEFAULT now(),
+  updated_at            timestamptz(3) NOT NULL DEFAULT now(),
+  PRIMARY KEY (workspace_id, id),
+  CHECK ((status = 'deactivated') = (deactivated_by IS NOT NULL)),
+  CHECK ((status = 'invited') = (invitation_expires_at IS NOT NULL)),
+  CHECK ((manual_role IS NULL) = (manual_policy IS NULL)),
+  CHECK ((email IS NULL) = (email_key IS NULL))
+);
+CREATE UNIQUE INDEX members_email ON members (workspace_id, email_key) WHERE email_key IS NOT NULL;
+-- "Is this the last owner" is asked before each demotion and deactivation.
+CREATE INDEX members_owners ON members (workspace_id, id) WHERE role = 'owner' AND status = 'active';
+
+-- The proof that a person is a member: what an issuer calls them. Never looked up without the workspace.
+CREATE TABLE identities (
+  workspace_id    uuid NOT NULL,
+  issuer          text NOT NULL CHECK (issuer <> ''),
+  subject         text NOT NULL CHECK (length(subject) BETWEEN 1 AND 255),
+  member_id       uuid NOT NULL,
+  linked_by       text NOT NULL CHECK (linked_by IN ('provisioned', 'email', 'invitation', 'directory', 'member')),
+  created_at      timestamptz(3) NOT NULL DEFAULT now(),
+  last_sign_in_at timestamptz(3),
+  PRIMARY KEY (workspace_id, issuer, subject),
+  FOREIGN KEY (workspace_id, member_id) REFERENCES members ON DELETE CASCADE
+);
+-- One subject an issuer for each member: a second one is a recycled mailbox or a new app registration, and refused.
+CREATE UNIQUE INDEX identities_member ON identities (workspace_id, member_id, issuer);
+
+-- A finished sign-in. The token exists once the front-end has redeemed its exchange code; only its hash is kept.
+CREATE TABLE sessions (
+  workspace_id    uuid NOT NULL,
+  id              uuid NOT NULL,
+  member_id       uuid NOT NULL,
+  token_hash      bytea CHECK (length(token_hash) = 32),
+  issuer          text NOT NULL,
+  subject         text NOT NULL,
+  idp_session_id  text,
+  id_token_sealed bytea,
+  auth_time       timestamptz(3),
+  acr             text,
+  amr             text[],
+  address         inet,
+  user_agent      text,
+  created_at      timestamptz(3) NOT NULL DEFAULT now(),
+  last_seen_at    timestamptz(3) NOT NULL DEFAULT now(),
+  expires_at      timestamptz(3) NOT NULL,
+  ended_at        timestamptz(3),
+  end_reason      text,
+  PRIMARY KEY (workspace_id, id),
+  FOREIGN KEY (workspace_id, member_id) REFERENCES members ON DELETE CASCADE,
+  CHECK ((ended_at IS NULL) = (end_reason IS NULL))
+);
+CREATE UNIQUE INDEX sessions_token ON sessions (workspace_id, token_hash) WHERE token_hash IS NOT NULL;
+CREATE INDEX sessions_member ON sessions (workspace_id, member_id);
+CREATE INDEX sessions_expiry ON sessions (expires_at);
+
+-- What the browser carries from the callback to the front-end: usable once, for a minute, by whoever holds the
+-- verifier of the challenge given at the start.
+CREATE TABLE exchange_codes (
+  workspace_id      uuid NOT NULL,
+  code_hash         bytea NOT NULL CHECK (length(code_hash) = 32),
+  session_id        uuid NOT NULL,
+  handoff_challenge text NOT NULL,
+  return_to         text NOT NULL,
+  expires_at        timestamptz(3) NOT NULL,
+  used_at           timestamptz(3),
+  PRIMARY KEY (workspace_id, code_hash),
+  FOREIGN KEY (workspace_id, session_id) REFERENCES sessions ON DELETE CASCADE
+);
+CREATE INDEX exchange_codes_session ON exchange_codes (workspace_id, session_id);
+CREATE INDEX exchange_codes_expiry ON exchange_codes (expires_at);

@@ -1,0 +1,64 @@
+-- A workspace's OpenID Connect settings: one row, versioned; a login attempt pins the version it began with.
+CREATE TABLE sso_configs (
+  workspace_id           uuid PRIMARY KEY REFERENCES workspaces ON DELETE CASCADE,
+  issuer                 text NOT NULL CHECK (issuer <> ''),
+  client_id              text NOT NULL CHECK (client_id <> ''),
+  -- Absent: chosen from the provider's metadata (Discovery 1.0 section 3).
+  token_auth_method      text CHECK (token_auth_method IN ('client_secret_basic', 'client_secret_post')),
+  auto_provision         boolean NOT NULL DEFAULT false,
+  allowed_domains        text[] NOT NULL DEFAULT '{}',
+  -- The workspace's own, logged decision to let in addresses that the provider calls unverified.
+  trust_unverified_email boolean NOT NULL DEFAULT false,
+  enabled                boolean NOT NULL DEFAULT false,
+  -- The endpoints found by the last discovery, shown to the admin; sign-in reads its own fresh copy.
+  metadata               jsonb NOT NULL,
+  version                integer NOT NULL DEFAULT 1,
+  created_at             timestamptz(3) NOT NULL DEFAULT now(),
+  updated_at             timestamptz(3) NOT NULL DEFAULT now()
+);
+
+-- Sealed with the key named in the envelope (src/sso/secret-box.ts). Never returned, logged or shown.
+CREATE TABLE sso_client_secrets (
+  workspace_id uuid NOT NULL REFERENCES sso_configs ON DELETE CASCADE,
+  id           uuid NOT NULL,
+  sealed       bytea NOT NULL,
+  created_at   timestamptz(3) NOT NULL DEFAULT now(),
+  expires_at   timestamptz(3),
+  PRIMARY KEY (workspace_id, id)
+);
+
+-- A started sign-in. Nothing about it lives in process memory, so any replica can finish it.
+CREATE TABLE login_attempts (
+  workspace_id      uuid NOT NULL REFERENCES workspaces ON DELETE CASCADE,
+  state_hash        bytea NOT NULL CHECK (length(state_hash) = 32),
+  browser_hash      bytea NOT NULL CHECK (length(browser_hash) = 32),
+  nonce             text NOT NULL,
+  verifier_sealed   bytea NOT NULL,
+  issuer            text NOT NULL,
+  config_version    integer NOT NULL,
+  return_to         text NOT NULL,
+  handoff_challenge text NOT NULL,
+  -- How often this chain was restarted after an answer such as login_required.
+  restarts          smallint NOT NULL DEFAULT 0,
+  address           inet NOT NULL,
+  created_at        timestamptz(3) NOT NULL DEFAULT now(),
+  expires_at        timestamptz(3) NOT NULL,
+  taken_at          timestamptz(3),
+  -- Where the first delivery of the callback sent the browser; a second delivery goes to the same place.
+  outcome           text,
+  PRIMARY KEY (workspace_id, state_hash)
+);
+CREATE INDEX login_attempts_expiry ON login_attempts (expires_at);
+CREATE INDEX login_attempts_address ON login_attempts (address, expires_at) WHERE taken_at IS NULL;
+
+-- The keys that sign access tokens (ES256), shared by all replicas. Belongs to the service, not to a workspace.
+CREATE TABLE signing_keys (
+  kid            text PRIMARY KEY,
+  public_jwk     jsonb NOT NULL,
+  private_sealed bytea NOT NULL,
+  created_at     timestamptz(3) NOT NULL DEFAULT now(),
+  -- Signs until retires_at, is published until expires_at.
+  retires_at     timestamptz(3) NOT NULL,
+  expires_at     timestamptz(3) NOT NULL,
+  CHECK (created_at < retires_at AND retires_at < expires_at)
+);

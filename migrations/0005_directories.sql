@@ -1,0 +1,110 @@
+-- One SCIM source of a workspace. Its id is in the endpoint URL.
+CREATE TABLE directories (
+  workspace_id uuid NOT NULL REFERENCES workspaces ON DELETE CASCADE,
+  id           uuid NOT NULL,
+  name         text NOT NULL CHECK (length(name) BETWEEN 1 AND 200),
+  -- tolerant accepts what identity providers really send and records each leniency; strict refuses by the RFC.
+  mode         text NOT NULL DEFAULT 'tolerant' CHECK (mode IN ('tolerant', 'strict')),
+  enabled      boolean NOT NULL DEFAULT true,
+  version      integer NOT NULL DEFAULT 1,
+  created_at   timestamptz(3) NOT NULL DEFAULT now(),
+  updated_at   timestamptz(3) NOT NULL DEFAULT now(),
+  PRIMARY KEY (workspace_id, id)
+);
+-- A refused token must still leave an entry with the workspace whose endpoint was called.
+CREATE INDEX directories_id ON directories (id);
+
+-- Bearer tokens of a directory: shown once, kept as SHA-256.
+CREATE TABLE directory_credentials (
+  workspace_id uuid NOT NULL,
+  directory_id uuid NOT NULL,
+  id           uuid NOT NULL,
+  token_hash   bytea NOT NULL CHECK (length(token_hash) = 32),
+  hint         text NOT NULL,
+  created_at   timestamptz(3) NOT NULL DEFAULT now(),
+  expires_at   timestamptz(3),
+  revoked_at   timestamptz(3),
+  last_used_at timestamptz(3),
+  PRIMARY KEY (workspace_id, directory_id, id),
+  FOREIGN KEY (workspace_id, directory_id) REFERENCES directories ON DELETE CASCADE
+);
+CREATE UNIQUE INDEX directory_credentials_token ON directory_credentials (workspace_id, token_hash);
+
+-- A person as the directory sent them: what is looked up, joined or changed alone in columns, the rest in doc as the
+-- exact JSON text that an answer carries.
+CREATE TABLE scim_users (
+  workspace_id  uuid NOT NULL,
+  directory_id  uuid NOT NULL,
+  id            uuid NOT NULL,
+  user_name     text NOT NULL,
+  user_name_key text NOT NULL,
+  external_id   text,
+  -- Folded e-mail values: what identity providers match on beside userName and externalId.
+  email_keys    text[] NOT NULL DEFAULT '{}',
+  active        boolean NOT NULL,
+  member_id     uuid NOT NULL,
+  version       integer NOT NULL DEFAULT 1,
+  created_at    timestamptz(3) NOT NULL DEFAULT now(),
+  updated_at    timestamptz(3) NOT NULL DEFAULT now(),
+  doc           json NOT NULL,
+  -- Ids are UUIDv7: the key is also the paging order.
+  PRIMARY KEY (workspace_id, directory_id, id),
+  FOREIGN KEY (workspace_id, directory_id) REFERENCES directories,
+  FOREIGN KEY (workspace_id, member_id) REFERENCES members
+);
+CREATE UNIQUE INDEX scim_users_user_name ON scim_users (workspace_id, directory_id, user_name_key);
+CREATE INDEX scim_users_external_id ON scim_users (workspace_id, directory_id, external_id) WHERE external_id IS NOT NULL;
+CREATE INDEX scim_users_email ON scim_users USING gin (email_keys) WITH (fastupdate = off);
+CREATE INDEX scim_users_member ON scim_users (workspace_id, member_id);
+
+CREATE TABLE scim_groups (
+  workspace_id     uuid NOT NULL,
+  directory_id     uuid NOT NULL,
+  id               uuid NOT NULL,
+  display_name     text NOT NULL,
+  display_name_key text NOT NULL,
+  external_id      text,
+  version          integer NOT NULL DEFAULT 1,
+  created_at       timestamptz(3) NOT NULL DEFAULT now(),
+  updated_at       timestamptz(3) NOT NULL DEFAULT now(),
+  doc              json NOT NULL,
+  PRIMARY KEY (workspace_id, directory_id, id),
+  FOREIGN KEY (workspace_id, directory_id) REFERENCES directories
+);
+CREATE UNIQUE INDEX scim_groups_display_name ON scim_groups (workspace_id, directory_id, display_name_key);
+CREATE INDEX scim_groups_external_id ON scim_groups (workspace_id, directory_id, external_id) WHERE external_id IS NOT NULL;
+
+-- Who is in a group: one row each, so that adding one person costs the same in a group of ten and of a hundred thousand.
+-- Written only by statements that join the user and the group of the same directory under a row lock, in place of
+-- foreign keys, whose per-row check would cost more than the row (docs/decisions).
+CREATE TABLE scim_group_members (
+  workspace_id uuid NOT NULL,
+  directory_id uuid NOT NULL,
+  group_id     uuid NOT NULL,
+  user_id      uuid NOT NULL,
+  PRIMARY KEY (workspace_id, directory_id, group_id, user_id)
+);
+CREATE INDEX scim_group_members_user ON scim_group_members (workspace_id, directory_id, user_id, group_id);
+
+-- Groups in groups; access flows from the inner group's people to what the outer group is mapped to.
+CREATE TABLE scim_group_subgroups (
+  workspace_id uuid NOT NULL,
+  directory_id uuid NOT NULL,
+  group_id     uuid NOT NULL,
+  subgroup_id  uuid NOT NULL,
+  PRIMARY KEY (workspace_id, directory_id, group_id, subgroup_id),
+  FOREIGN KEY (workspace_id, directory_id, group_id) REFERENCES scim_groups ON DELETE CASCADE,
+  FOREIGN KEY (workspace_id, directory_id, subgroup_id) REFERENCES scim_groups ON DELETE CASCADE
+);
+CREATE INDEX scim_group_subgroups_inner ON scim_group_subgroups (workspace_id, directory_id, subgroup_id, group_id);
+
+-- totalResults without counting: several slots each, so that concurrent creates rarely wait for one row.
+CREATE TABLE scim_counters (
+  workspace_id  uuid NOT NULL,
+  directory_id  uuid NOT NULL,
+  resource_type text NOT NULL CHECK (resource_type IN ('User', 'Group')),
+  slot          smallint NOT NULL,
+  total         bigint NOT NULL,
+  PRIMARY KEY (workspace_id, directory_id, resource_type, slot),
+  FOREIGN KEY (workspace_id, directory_id) REFERENCES directories
+) WITH (fillfactor = 50);

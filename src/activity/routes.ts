@@ -1,0 +1,69 @@
+import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
+import { z } from 'zod'
+import type { Db } from '../db/database.ts'
+import { workspaceParams } from '../http/params.ts'
+import { problemResponses } from '../http/problem.ts'
+import { pageOf, pageQuery } from '../page.ts'
+import { actions, listActivity } from './activity.ts'
+
+const kinds = [...new Set([...actions.map(action => action.slice(0, action.indexOf('.'))), ...actions])]
+
+const entry = z
+  .object({
+    id: z.string(),
+    at: z.iso.datetime(),
+    action: z.string().meta({ description: `One of ${actions.join(', ')}`, example: 'sso_login.succeeded' }),
+    outcome: z.enum(['succeeded', 'refused', 'failed']),
+    reason: z.string().nullable().meta({ description: 'The stable code of a refusal' }),
+    actor: z.object({
+      type: z.enum(['member', 'user', 'service', 'directory', 'system']),
+      id: z.string().nullable(),
+    }),
+    memberId: z.uuid().nullable(),
+    target: z.object({ type: z.string(), id: z.string() }).nullable(),
+    requestId: z.string().nullable().meta({ description: 'Finds the request in the service log' }),
+    detail: z.record(z.string(), z.unknown()).meta({ description: 'What is needed to understand it, by action' }),
+  })
+  .meta({ id: 'ActivityEntry' })
+
+const query = pageQuery.extend({
+  after: z
+    .string()
+    .regex(/^\d{1,18}$/, 'must be the `next` of a page')
+    .optional(),
+  kind: z
+    .enum(kinds as [string, ...string[]])
+    .optional()
+    .meta({
+      description: 'An action, or an area such as `sso_login` for all of its actions',
+    }),
+  actor: z.string().min(1).max(255).optional().meta({ description: 'The id of who did it' }),
+  outcome: z.enum(['succeeded', 'refused', 'failed']).optional(),
+  member: z.uuid().optional().meta({ description: 'The member whom it concerns' }),
+  from: z.iso.datetime({ offset: true }).optional().meta({ description: 'From this instant on' }),
+  to: z.iso.datetime({ offset: true }).optional().meta({ description: 'Before this instant' }),
+})
+
+/** The activity log of a workspace; guarded by the scope that it is registered in. */
+export const activityRoutes: FastifyPluginAsyncZodOpenApi<{ db: Db }> = async (app, { db }) => {
+  app.get(
+    '/v1/workspaces/:workspaceId/activity',
+    {
+      schema: {
+        tags: ['Activity'],
+        operationId: 'listActivity',
+        summary: 'What happened, newest first',
+        security: [{ assistToken: [] }],
+        params: workspaceParams,
+        querystring: query.strict(),
+        response: { 200: pageOf(entry), ...problemResponses() },
+      },
+    },
+    async request => {
+      const { workspaceId } = request.params
+      const { kind, actor, outcome, member, from, to, limit, after } = request.query
+      const page = { limit, after }
+      return listActivity(db, { workspaceId, kind, actorId: actor, outcome, memberId: member, from, to, ...page })
+    },
+  )
+}

@@ -1,0 +1,79 @@
+import cookie from '@fastify/cookie'
+import cors from '@fastify/cors'
+import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import type { JWTVerifyGetKey } from 'jose'
+import { activityRoutes } from './activity/routes.ts'
+import type { Config } from './config.ts'
+import type { Db } from './db/database.ts'
+import { AppError } from './errors.ts'
+import { authenticator, guardWorkspace } from './http/admin-auth.ts'
+import { assistTokenVerifier } from './http/assist-token.ts'
+import { openApiDocument } from './http/document.ts'
+import { healthRoutes } from './http/health.ts'
+import { logRequests } from './http/log.ts'
+import { problemErrors } from './http/problem.ts'
+import { getSessionByToken, sessionActor } from './members/sessions.ts'
+import { uuid7 } from './uuid7.ts'
+import { workspaceRoutes } from './workspaces/routes.ts'
+import { workspaceExists } from './workspaces/workspaces.ts'
+
+export interface AppOptions {
+  config: Config
+  db: Db
+  logger: FastifyBaseLogger
+  /** The public keys of Assist's access tokens. */
+  assistKeys: JWTVerifyGetKey
+}
+
+/** The service: every plugin, in order. Tests build the same app. */
+export async function buildApp({ config, db, logger, assistKeys }: AppOptions): Promise<FastifyInstance> {
+  const app = fastify({
+    loggerInstance: logger,
+    logController: new LogController({ disableRequestLogging: true }),
+    genReqId: uuid7,
+    trustProxy: config.trustedProxies.length > 0 ? config.trustedProxies : false,
+    bodyLimit: 262_144,
+    forceCloseConnections: 'idle',
+    // Longer than identity providers and load balancers keep idle connections, so that the client closes first.
+    keepAliveTimeout: 75_000,
+    requestTimeout: 60_000,
+  })
+  app.decorateRequest('actor', null)
+  app.removeContentTypeParser('text/plain')
+  logRequests(app)
+  problemErrors(app)
+  app.setNotFoundHandler(async request => {
+    throw new AppError('not_found', `There is no ${request.method} here. See /docs for what there is.`)
+  })
+
+  const authenticate = authenticator(config, {
+    assistToken: assistTokenVerifier(config, assistKeys),
+    ownToken: async () => {
+      throw new AppError('unauthenticated', 'The access token is not valid.')
+    },
+    sessionToken: async token => sessionActor(await getSessionByToken(db, token, config.sessionIdleMinutes)),
+  })
+
+  await app.register(cookie)
+  await app.register(cors, {
+    origin: config.frontendOrigins,
+    credentials: true,
+    methods: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
+  })
+  await app.register(openApiDocument)
+
+  // Open to all
+  await app.register(healthRoutes, { db })
+
+  // Assist's back-ends
+  await app.register(workspaceRoutes, { config, db, authenticate })
+
+  // Admins of a workspace
+  await app.register(async admin => {
+    problemErrors(admin)
+    guardWorkspace(admin, { config, authenticate, workspaceExists: id => workspaceExists(db, id) })
+    await admin.register(activityRoutes, { db })
+  })
+
+  return app
+}

@@ -1,0 +1,149 @@
+import { Kysely, PostgresDialect, type LogEvent, type Transaction } from 'kysely'
+import pg from 'pg'
+import { AppError } from '../errors.ts'
+import { statementNames } from './prepared.ts'
+import type { Database } from './tables.ts'
+
+export type Db = Kysely<Database>
+export type Trx = Transaction<Database>
+
+export interface DatabaseOptions {
+  /** postgres:// URL of Postgres 15 or newer. */
+  url: string
+  /** Connections at most, for this process. */
+  poolSize?: number
+  /** How long a statement may run, in milliseconds. */
+  statementTimeoutMs?: number
+  /** Told of a connection that failed while idle; the pool has already dropped it. */
+  onIdleError?: (error: Error) => void
+  /** Told of each statement run: tests count round trips with it. */
+  onStatement?: (sql: string) => void
+}
+
+/** Opens a pool. Connects on first use, so the process starts while the database is away. */
+export function openDatabase({
+  url,
+  poolSize = 10,
+  statementTimeoutMs = 30_000,
+  onIdleError = () => {},
+  onStatement,
+}: DatabaseOptions): Db {
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: poolSize,
+    connectionTimeoutMillis: 5_000,
+    idleTimeoutMillis: 60_000,
+    keepAlive: true,
+    application_name: 'assist-identity',
+    options: `-c timezone=UTC -c statement_timeout=${statementTimeoutMs} -c idle_in_transaction_session_timeout=60000`,
+    types: { getTypeParser },
+    Client: NamedClient,
+  })
+  // Without a listener an idle connection's end (a database restart) would end the process.
+  pool.on('error', onIdleError)
+  return new Kysely<Database>({
+    dialect: new PostgresDialect({ pool }),
+    ...(onStatement && {
+      log: (event: LogEvent): void => void (event.level === 'query' && onStatement(event.query.sql)),
+    }),
+  })
+}
+
+/** Sends a hot statement (prepared.ts) by its name, so that Postgres parses and plans it once a connection. */
+class NamedClient extends pg.Client {
+  override query(...args: unknown[]): never {
+    const [text, values] = args
+    const name = typeof text === 'string' ? statementNames.get(text) : undefined
+    const sent = name === undefined ? args : [{ name, text, values }]
+    return (super.query as (...sent: unknown[]) => never)(...sent)
+  }
+}
+
+type Oid = pg.CustomTypesConfig['getTypeParser'] extends (oid: infer Id) => unknown ? Id : never
+
+/** How Postgres types reach us: json stays the text it is (it is spliced into answers), instants are ISO 8601 strings. */
+const parsers = new Map<number, (text: string) => unknown>([
+  [pg.types.builtins.JSON, text => text],
+  [pg.types.builtins.TIMESTAMPTZ, text => isoInstant(text)],
+  [pg.types.builtins.INT8, text => Number(text)],
+])
+
+function getTypeParser(oid: Oid) {
+  return parsers.get(oid) ?? pg.types.getTypeParser(oid, 'text')
+}
+
+/** `2026-01-01 00:00:00.5+00`, as Postgres prints it in UTC, as `2026-01-01T00:00:00.500Z`. */
+function isoInstant(text: string): string {
+  const fraction = text.slice(20, -3)
+  return `${text.slice(0, 10)}T${text.slice(11, 19)}.${fraction.padEnd(3, '0')}Z`
+}
+
+const unavailableCodes = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ENOENT',
+  'ENOTFOUND',
+  'EPIPE',
+  'ETIMEDOUT',
+  '08000',
+  '08001',
+  '08003',
+  '08004',
+  '08006',
+  '25006', // read-only: a standby that has not been promoted yet
+  '53300',
+  '57P01',
+  '57P02',
+  '57P03',
+])
+
+/**
+ * The refusal that a database fault stands for, or undefined where it is no fault of the database but of our code.
+ * Transient trouble is always `unavailable` with a time to come back, never "not found" or "not authenticated": an
+ * identity provider quarantines a sync on those.
+ */
+export function databaseRefusal(error: unknown): AppError | undefined {
+  const { code, message } = error as { code?: string; message?: string }
+  if (code === '57014') {
+    return new AppError('unavailable', 'The request took too long and was stopped. Try again later.', {
+      retryAfter: 10,
+      cause: error,
+    })
+  }
+  if (isSerializationFault(error)) {
+    return new AppError('unavailable', 'Too many changes to the same data at once. Try again.', {
+      retryAfter: 1,
+      cause: error,
+    })
+  }
+  const lost = /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered)/.test(
+    message ?? '',
+  )
+  if (lost || (code !== undefined && unavailableCodes.has(code))) {
+    return new AppError('unavailable', 'The service is temporarily unavailable. Try again shortly.', {
+      retryAfter: 5,
+      cause: error,
+    })
+  }
+  return undefined
+}
+
+function isSerializationFault(error: unknown): boolean {
+  const { code } = error as { code?: string }
+  return code === '40P01' || code === '40001'
+}
+
+/**
+ * Runs work again when Postgres chose it as the victim of a deadlock: at most three times more, after a short random
+ * wait. The work must be a whole transaction or one statement.
+ */
+export async function retryDeadlocks<Result>(work: () => Promise<Result>): Promise<Result> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await work()
+    } catch (error) {
+      if (attempt > 3 || !isSerializationFault(error)) throw error
+      await new Promise(resolve => setTimeout(resolve, Math.random() * 20 * attempt))
+    }
+  }
+}

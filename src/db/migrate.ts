@@ -1,0 +1,49 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { sql } from 'kysely'
+import { Migrator, type Migration, type MigrationProvider } from 'kysely/migration'
+import { openDatabase, type Db } from './database.ts'
+
+const folder = join(import.meta.dirname, '../../migrations')
+
+const sqlFiles: MigrationProvider = {
+  async getMigrations() {
+    const names = (await readdir(folder)).filter(name => name.endsWith('.sql')).toSorted()
+    const entries = names.map(async (name): Promise<[string, Migration]> => {
+      const text = await readFile(join(folder, name), 'utf8')
+      return [name.slice(0, -'.sql'.length), { up: async db => void (await sql.raw(text).execute(db)) }]
+    })
+    return Object.fromEntries(await Promise.all(entries))
+  },
+}
+
+/**
+ * Applies the pending files of migrations/ in order, all in one transaction, under a session-level advisory lock: of
+ * several replicas that start at once one migrates and the others wait. Needs a direct connection, not a pooler.
+ * @returns the names of the files applied
+ */
+export async function migrate(databaseUrl: string): Promise<string[]> {
+  const db = openDatabase({ url: databaseUrl, poolSize: 2, statementTimeoutMs: 0 })
+  try {
+    const { error, results } = await migratorOf(db).migrateToLatest()
+    if (error !== undefined) throw new Error('The migration failed and nothing of it was kept.', { cause: error })
+    return (results ?? []).map(result => result.migrationName)
+  } finally {
+    await db.destroy()
+  }
+}
+
+/** The files of migrations/ that this database has not seen: none, where this release can run on it. */
+export async function pendingMigrations(db: Db): Promise<string[]> {
+  const migrations = await migratorOf(db).getMigrations()
+  return migrations.filter(each => !each.executedAt).map(each => each.name)
+}
+
+function migratorOf(db: Db): Migrator {
+  return new Migrator({
+    db,
+    provider: sqlFiles,
+    migrationTableName: 'schema_migrations',
+    migrationLockTableName: 'schema_migrations_lock',
+  })
+}

@@ -1,0 +1,286 @@
+// Written by `npm run db:types` from the migrated database; a test holds the two together.
+import type { Generated, GeneratedAlways } from 'kysely'
+
+export interface AccessChangesTable {
+  workspace_id: string
+  id: GeneratedAlways<number>
+  member_id: string
+  entry_id: number
+  at: Generated<string>
+  status_before: string | null
+  status_after: string
+  role_before: string | null
+  role_after: string
+  groups_gained: Generated<string[]>
+  groups_lost: Generated<string[]>
+}
+
+export interface ActivityEntriesTable {
+  workspace_id: string
+  id: GeneratedAlways<number>
+  xid: Generated<string>
+  at: Generated<string>
+  action: string
+  outcome: 'succeeded' | 'refused' | 'failed'
+  reason: string | null
+  actor_type: 'member' | 'user' | 'service' | 'directory' | 'system'
+  actor_id: string | null
+  member_id: string | null
+  target_type: string | null
+  target_id: string | null
+  request_id: string | null
+  detail: Generated<unknown>
+}
+
+export interface DirectoriesTable {
+  workspace_id: string
+  id: string
+  name: string
+  mode: Generated<'tolerant' | 'strict'>
+  enabled: Generated<boolean>
+  version: Generated<number>
+  created_at: Generated<string>
+  updated_at: Generated<string>
+}
+
+export interface DirectoryCredentialsTable {
+  workspace_id: string
+  directory_id: string
+  id: string
+  token_hash: Buffer
+  hint: string
+  created_at: Generated<string>
+  expires_at: string | null
+  revoked_at: string | null
+  last_used_at: string | null
+}
+
+export interface DomainsTable {
+  workspace_id: string
+  domain: string
+  verified_at: string | null
+  verified_by: 'operator' | 'dns' | null
+  created_at: Generated<string>
+}
+
+export interface ExchangeCodesTable {
+  workspace_id: string
+  code_hash: Buffer
+  session_id: string
+  handoff_challenge: string
+  return_to: string
+  expires_at: string
+  used_at: string | null
+}
+
+export interface GroupMappingsTable {
+  workspace_id: string
+  id: string
+  directory_id: string
+  scim_group_id: string
+  group_id: string | null
+  role: string | null
+  version: Generated<number>
+  created_at: Generated<string>
+  updated_at: Generated<string>
+}
+
+export interface GroupMembershipsTable {
+  workspace_id: string
+  group_id: string
+  member_id: string
+}
+
+export interface GroupsTable {
+  workspace_id: string
+  id: string
+  name: string
+  name_key: string
+  version: Generated<number>
+  created_at: Generated<string>
+  updated_at: Generated<string>
+}
+
+export interface IdentitiesTable {
+  workspace_id: string
+  issuer: string
+  subject: string
+  member_id: string
+  linked_by: 'provisioned' | 'email' | 'invitation' | 'directory' | 'member'
+  created_at: Generated<string>
+  last_sign_in_at: string | null
+}
+
+export interface LoginAttemptsTable {
+  workspace_id: string
+  state_hash: Buffer
+  browser_hash: Buffer
+  nonce: string
+  verifier_sealed: Buffer
+  issuer: string
+  config_version: number
+  return_to: string
+  handoff_challenge: string
+  restarts: Generated<number>
+  address: string
+  created_at: Generated<string>
+  expires_at: string
+  taken_at: string | null
+  outcome: string | null
+}
+
+export interface MembersTable {
+  workspace_id: string
+  id: string
+  email: string | null
+  email_key: string | null
+  display_name: string | null
+  status: 'invited' | 'active' | 'deactivated'
+  deactivated_by: 'admin' | 'directory' | null
+  role: string
+  manual_role: string | null
+  manual_policy: 'floor' | 'locked' | null
+  origin: 'invite' | 'sso' | 'directory'
+  invitation_expires_at: string | null
+  version: Generated<number>
+  created_at: Generated<string>
+  updated_at: Generated<string>
+}
+
+export interface ScimCountersTable {
+  workspace_id: string
+  directory_id: string
+  resource_type: 'User' | 'Group'
+  slot: number
+  total: number
+}
+
+export interface ScimGroupMembersTable {
+  workspace_id: string
+  directory_id: string
+  group_id: string
+  user_id: string
+}
+
+export interface ScimGroupSubgroupsTable {
+  workspace_id: string
+  directory_id: string
+  group_id: string
+  subgroup_id: string
+}
+
+export interface ScimGroupsTable {
+  workspace_id: string
+  directory_id: string
+  id: string
+  display_name: string
+  display_name_key: string
+  external_id: string | null
+  version: Generated<number>
+  created_at: Generated<string>
+  updated_at: Generated<string>
+  doc: string
+}
+
+export interface ScimUsersTable {
+  workspace_id: string
+  directory_id: string
+  id: string
+  user_name: string
+  user_name_key: string
+  external_id: string | null
+  email_keys: Generated<string[]>
+  active: boolean
+  member_id: string
+  version: Generated<number>
+  created_at: Generated<string>
+  updated_at: Generated<string>
+  doc: string
+}
+
+export interface SessionsTable {
+  workspace_id: string
+  id: string
+  member_id: string
+  token_hash: Buffer | null
+  issuer: string
+  subject: string
+  idp_session_id: string | null
+  id_token_sealed: Buffer | null
+  auth_time: string | null
+  acr: string | null
+  amr: string[] | null
+  address: string | null
+  user_agent: string | null
+  created_at: Generated<string>
+  last_seen_at: Generated<string>
+  expires_at: string
+  ended_at: string | null
+  end_reason: string | null
+}
+
+export interface SigningKeysTable {
+  kid: string
+  public_jwk: unknown
+  private_sealed: Buffer
+  created_at: Generated<string>
+  retires_at: string
+  expires_at: string
+}
+
+export interface SsoClientSecretsTable {
+  workspace_id: string
+  id: string
+  sealed: Buffer
+  created_at: Generated<string>
+  expires_at: string | null
+}
+
+export interface SsoConfigsTable {
+  workspace_id: string
+  issuer: string
+  client_id: string
+  token_auth_method: 'client_secret_basic' | 'client_secret_post' | null
+  auto_provision: Generated<boolean>
+  allowed_domains: Generated<string[]>
+  trust_unverified_email: Generated<boolean>
+  enabled: Generated<boolean>
+  metadata: unknown
+  version: Generated<number>
+  created_at: Generated<string>
+  updated_at: Generated<string>
+}
+
+export interface WorkspacesTable {
+  id: string
+  name: string
+  default_role: string
+  version: Generated<number>
+  created_at: Generated<string>
+  updated_at: Generated<string>
+}
+
+export interface Database {
+  access_changes: AccessChangesTable
+  activity_entries: ActivityEntriesTable
+  directories: DirectoriesTable
+  directory_credentials: DirectoryCredentialsTable
+  domains: DomainsTable
+  exchange_codes: ExchangeCodesTable
+  group_mappings: GroupMappingsTable
+  group_memberships: GroupMembershipsTable
+  groups: GroupsTable
+  identities: IdentitiesTable
+  login_attempts: LoginAttemptsTable
+  members: MembersTable
+  scim_counters: ScimCountersTable
+  scim_group_members: ScimGroupMembersTable
+  scim_group_subgroups: ScimGroupSubgroupsTable
+  scim_groups: ScimGroupsTable
+  scim_users: ScimUsersTable
+  sessions: SessionsTable
+  signing_keys: SigningKeysTable
+  sso_client_secrets: SsoClientSecretsTable
+  sso_configs: SsoConfigsTable
+  workspaces: WorkspacesTable
+}

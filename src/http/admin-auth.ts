@@ -1,0 +1,105 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { decodeJwt } from 'jose'
+import type { Actor } from '../actor.ts'
+import type { Config } from '../config.ts'
+import { AppError } from '../errors.ts'
+import type { VerifyToken } from './assist-token.ts'
+import { readSessionCookie } from './session-cookie.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    actor: Actor | null
+  }
+}
+
+/** The three proofs of a caller of `/v1`, each checked by the part that owns it. */
+export interface Authenticators {
+  /** An access token of Assist. */
+  assistToken: VerifyToken
+  /** An access token of this service, whose session must still be live. */
+  ownToken: VerifyToken
+  /** The session itself, by cookie or as a bearer. */
+  sessionToken: VerifyToken
+}
+
+export type Authenticate = (request: FastifyRequest) => Promise<void>
+
+/** A check that sets `request.actor`, or refuses with `unauthenticated`. */
+export function authenticator(config: Config, authenticators: Authenticators): Authenticate {
+  return async request => {
+    const [scheme, bearer] = (request.headers.authorization ?? '').split(' ')
+    if (bearer !== undefined && scheme?.toLowerCase() === 'bearer') {
+      request.actor = await verifierOf(config, authenticators, bearer)(bearer)
+      return
+    }
+    const cookie = readSessionCookie(config, request)
+    if (cookie === undefined) {
+      throw new AppError('unauthenticated', 'Send an access token: `Authorization: Bearer TOKEN`.')
+    }
+    refuseForeignOrigin(config, request)
+    request.actor = await authenticators.sessionToken(cookie)
+  }
+}
+
+function verifierOf(config: Config, authenticators: Authenticators, token: string): VerifyToken {
+  if (token.split('.').length !== 3) return authenticators.sessionToken
+  try {
+    // Unverified: it only chooses which keys must have signed the token.
+    return decodeJwt(token).iss === config.publicUrl ? authenticators.ownToken : authenticators.assistToken
+  } catch {
+    throw new AppError('unauthenticated', 'The access token is not a JSON Web Token.')
+  }
+}
+
+/** A cookie comes along on requests that other sites make; those may not change anything. */
+function refuseForeignOrigin(config: Config, request: FastifyRequest): void {
+  if (request.method === 'GET' || request.method === 'HEAD') return
+  if (!config.frontendOrigins.includes(request.headers.origin ?? '')) {
+    throw new AppError('forbidden', 'A request with the session cookie must come from an origin of the front-end.')
+  }
+}
+
+/** The caller, on a route behind a guard that has set it. */
+export function actorOf(request: FastifyRequest): Actor {
+  if (!request.actor) throw new Error(`${request.routeOptions.url} has no guard that sets the actor.`)
+  return { ...request.actor, requestId: request.id }
+}
+
+export interface WorkspaceGuard {
+  config: Config
+  authenticate: Authenticate
+  workspaceExists: (workspaceId: string) => Promise<boolean>
+}
+
+/**
+ * Guards the routes of a scope, all under `/v1/workspaces/:workspaceId`: the caller is an admin or owner of that
+ * workspace or a service. A workspace that is not theirs and one that does not exist are the same 404.
+ */
+export function guardWorkspace(
+  scope: FastifyInstance,
+  { config, authenticate, workspaceExists }: WorkspaceGuard,
+): void {
+  const adminRank = config.roles.indexOf('admin')
+  scope.addHook('onRequest', async request => {
+    await authenticate(request)
+    const actor = actorOf(request)
+    const workspaceId = (request.params as { workspaceId: string }).workspaceId.toLowerCase()
+    const theirs = actor.type === 'service' || actor.workspaceId === workspaceId
+    if (!theirs || !(await workspaceExists(workspaceId))) {
+      throw new AppError('not_found', 'There is no such workspace.')
+    }
+    if (actor.type !== 'service' && config.roles.indexOf(actor.role ?? '') < adminRank) {
+      throw new AppError('forbidden', 'This needs the role admin or owner in the workspace.')
+    }
+  })
+}
+
+/** Guards the routes of a scope for Assist's own back-ends: the cross-workspace scope is needed. */
+export function guardService(scope: FastifyInstance, authenticate: Authenticate, serviceScope: string): void {
+  scope.addHook('onRequest', async request => {
+    await authenticate(request)
+    if (actorOf(request).type !== 'service') {
+      throw new AppError('forbidden', `This needs an access token with the scope ${serviceScope}.`)
+    }
+  })
+}

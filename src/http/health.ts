@@ -1,0 +1,35 @@
+import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
+import { z } from 'zod'
+import type { Db } from '../db/database.ts'
+import { pendingMigrations } from '../db/migrate.ts'
+import { AppError } from '../errors.ts'
+import { problemErrors, problemResponses } from './problem.ts'
+
+const status = z.object({ status: z.literal('ok') })
+
+/** `/healthz`: the process answers. `/readyz`: the database answers too, and has the tables this release needs. */
+export const healthRoutes: FastifyPluginAsyncZodOpenApi<{ db: Db }> = async (app, { db }) => {
+  problemErrors(app)
+  const tags = ['Operations']
+  app.get(
+    '/healthz',
+    { schema: { tags, operationId: 'getHealth', summary: 'Is the process alive', response: { 200: status } } },
+    async () => ({ status: 'ok' as const }),
+  )
+  app.get(
+    '/readyz',
+    {
+      schema: {
+        tags,
+        operationId: 'getReadiness',
+        summary: 'Can this replica serve requests',
+        response: { 200: status, 503: problemResponses()[503] },
+      },
+    },
+    async () => {
+      const pending = await pendingMigrations(db)
+      if (pending.length === 0) return { status: 'ok' as const }
+      throw new AppError('unavailable', `Migrations are pending: ${pending.join(', ')}.`, { retryAfter: 5 })
+    },
+  )
+}

@@ -1,0 +1,12 @@
+import { z } from 'zod'
+
+/** An id in a path: a UUID in any case, since that is how people paste them. */
+export const id = z.uuid().transform(text => text.toLowerCase())
+
+/** The parameter of every route of a workspace. */
+export const workspaceParams = z.object({
+  workspaceId: id.meta({
+    description: 'The workspace, by the id that Assist gave it',
+    example: '0190a6c8-8f00-7000-8000-000000000001',
+  }),
+})

@@ -1,0 +1,57 @@
+import type { FastifyError } from 'fastify'
+import { databaseRefusal } from '../db/database.ts'
+import { AppError, type FieldError } from '../errors.ts'
+
+interface Validation {
+  instancePath: string
+  message?: string
+}
+
+/**
+ * Any thrown value as the one kind of refusal that the edges shape into an answer. What nobody foresaw becomes
+ * `internal`, with the original as its cause for the log and nothing of it for the caller.
+ */
+export function toAppError(error: unknown): AppError {
+  if (error instanceof AppError) return error
+  const { code, validation, validationContext, statusCode } = error as FastifyError & { validation?: Validation[] }
+  if (validation) return invalid(validation, validationContext ?? 'body')
+  switch (code) {
+    case 'FST_ERR_CTP_INVALID_JSON_BODY':
+    case 'FST_ERR_CTP_EMPTY_JSON_BODY':
+      return new AppError('malformed_json', 'The request body is not valid JSON.')
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+      return new AppError('unsupported_media_type', 'Send the body as application/json.')
+    case 'FST_ERR_CTP_BODY_TOO_LARGE':
+      return new AppError('body_too_large', 'The request body is larger than this endpoint takes.')
+    case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
+      return new AppError('invalid', 'Content-Length does not match the body.')
+    case 'FST_ERR_ASYNC_CONSTRAINT':
+    case 'FST_ERR_BAD_URL':
+      return new AppError('invalid', 'The URL is malformed.')
+  }
+  // secure-json-parse refuses __proto__ and constructor keys with a bare SyntaxError.
+  if (error instanceof SyntaxError && statusCode === 400) {
+    return new AppError('malformed_json', 'The request body is not valid JSON, or has a forbidden key.')
+  }
+  return (
+    databaseRefusal(error) ??
+    new AppError('internal', 'Something went wrong here. Quote the request id to whoever runs this service.', {
+      cause: error,
+    })
+  )
+}
+
+const places: Record<string, string> = { querystring: 'query', params: 'path', headers: 'header', body: 'body' }
+
+function invalid(validation: Validation[], context: string): AppError {
+  const errors: FieldError[] = validation.map(({ instancePath, message }) => ({
+    pointer: instancePath,
+    message: message ?? 'is not valid',
+  }))
+  const place = places[context] ?? context
+  const first = errors[0]
+  const at = first?.pointer ? ` at ${first.pointer}` : ''
+  return new AppError('invalid', `The request ${place} is not valid${at}: ${first?.message ?? 'see errors'}.`, {
+    errors,
+  })
+}

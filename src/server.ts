@@ -1,0 +1,69 @@
+import { createRemoteJWKSet } from 'jose'
+import { buildApp } from './app.ts'
+import { ConfigError, readConfig, type Config } from './config.ts'
+import { openDatabase } from './db/database.ts'
+import { migrate } from './db/migrate.ts'
+import { openDevelopmentIssuer } from './development-keys.ts'
+import { createLogger } from './http/log.ts'
+
+/** Where development keeps its database and keys, under the folder that the process is started in. */
+const dataDir = '.data'
+
+const config = readConfigOrExit()
+const logger = createLogger(config.logLevel)
+
+const embedded = config.databaseUrl === 'postgres://embedded' ? await startEmbedded() : undefined
+const databaseUrl = embedded?.url ?? config.databaseUrl
+if (config.migrateOnStart) {
+  const applied = await migrate(databaseUrl)
+  if (applied.length > 0) logger.info({ applied }, 'migrated')
+}
+
+const db = openDatabase({
+  url: databaseUrl,
+  poolSize: config.databasePoolSize,
+  onIdleError: error => logger.warn({ err: error }, 'database connection lost'),
+})
+const issuer = config.developmentTokens ? await openDevelopmentIssuer(config, dataDir) : undefined
+const assistKeys = issuer?.keys ?? createRemoteJWKSet(new URL(config.assistJwksUrl), { timeoutDuration: 5_000 })
+const app = await buildApp({ config, db, logger, assistKeys })
+
+await app.listen({ host: config.host, port: config.port })
+logger.info({ publicUrl: config.publicUrl, docs: `${config.publicUrl}/docs` }, 'ready')
+if (issuer) {
+  const token = await issuer.sign({ sub: 'development', scope: config.assistServiceScope }, '12h')
+  console.log(`\nDevelopment mode. Docs: ${config.publicUrl}/docs\nService token (12 h, all workspaces):\n${token}\n`)
+}
+
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  process.once(signal, () => {
+    // Stop accepting, finish what is under way, then let go of the database.
+    stop().catch(error => {
+      logger.fatal({ err: error }, 'stop failed')
+      process.exit(1)
+    })
+  })
+}
+
+async function stop(): Promise<void> {
+  logger.info('stopping')
+  await app.close()
+  await db.destroy()
+  await embedded?.stop()
+  process.exit(0)
+}
+
+function readConfigOrExit(): Config {
+  try {
+    return readConfig()
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    console.error(error.message)
+    process.exit(1)
+  }
+}
+
+async function startEmbedded() {
+  const { startEmbeddedPostgres } = await import('./db/embedded-postgres.ts')
+  return startEmbeddedPostgres({ dataDir: `${dataDir}/postgres`, durable: true, log: line => logger.info(line) })
+}

@@ -1,0 +1,46 @@
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
+import type { Config } from '../config.ts'
+
+/**
+ * Seals what must be read again: client secrets, PKCE verifiers, private keys. AES-256-GCM (NIST SP 800-38D).
+ *
+ * Envelope: one byte version (1), one byte length of the key id, the key id, 12 bytes nonce, ciphertext, 16 bytes tag. The
+ * first of SEAL_KEYS seals, all of them open, so keys rotate while the service runs. The context (table, workspace, row)
+ * is authenticated too: a sealed value that was moved to another row does not open.
+ */
+export interface SecretBox {
+  seal: (plain: string, context: string) => Buffer
+  /** @throws {Error} where the key is not configured, the context is another, or a bit was changed */
+  open: (sealed: Buffer, context: string) => string
+}
+
+const version = 1
+const nonceBytes = 12
+const tagBytes = 16
+
+export function createSecretBox({ sealKeys }: Pick<Config, 'sealKeys'>): SecretBox {
+  const keys = new Map(sealKeys.map(({ id, key }) => [id, key]))
+  const [newest] = sealKeys
+  if (!newest) throw new Error('SEAL_KEYS is empty.')
+  return {
+    seal(plain, context) {
+      const id = Buffer.from(newest.id)
+      const header = Buffer.concat([Buffer.from([version, id.length]), id])
+      const nonce = randomBytes(nonceBytes)
+      const cipher = createCipheriv('aes-256-gcm', newest.key, nonce).setAAD(
+        Buffer.concat([header, Buffer.from(context)]),
+      )
+      return Buffer.concat([header, nonce, cipher.update(plain, 'utf8'), cipher.final(), cipher.getAuthTag()])
+    },
+    open(sealed, context) {
+      const idEnd = 2 + (sealed[1] ?? 0)
+      const header = sealed.subarray(0, idEnd)
+      const key = keys.get(header.subarray(2).toString())
+      if (sealed[0] !== version || !key) throw new Error(`No key of SEAL_KEYS opens the secret of ${context}.`)
+      const nonce = sealed.subarray(idEnd, idEnd + nonceBytes)
+      const decipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: tagBytes })
+      decipher.setAAD(Buffer.concat([header, Buffer.from(context)])).setAuthTag(sealed.subarray(-tagBytes))
+      return decipher.update(sealed.subarray(idEnd + nonceBytes, -tagBytes), undefined, 'utf8') + decipher.final('utf8')
+    },
+  }
+}
