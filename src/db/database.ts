@@ -68,7 +68,7 @@ const parsers = new Map<number, (text: string) => unknown>([
   [pg.types.builtins.INT8, text => Number(text)],
 ])
 
-function getTypeParser(oid: Oid) {
+function getTypeParser(oid: Oid): unknown {
   return parsers.get(oid) ?? pg.types.getTypeParser(oid, 'text')
 }
 

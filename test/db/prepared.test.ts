@@ -1,0 +1,45 @@
+import { sql } from 'kysely'
+import t from 'tap'
+import { retryDeadlocks } from '../../src/db/database.ts'
+import { prepared } from '../../src/db/prepared.ts'
+import { makeDatabase } from '../helpers/database.ts'
+
+t.test('a hot statement is one named statement, its parameters numbered once however often they are used', async t => {
+  const { db } = await makeDatabase(t)
+  const add = prepared<{ left: number; right: number }, { sum: number }>(
+    'test_add',
+    ({ left, right }) => sql`SELECT ${left}::int + ${right}::int + ${left}::int AS sum`,
+  )
+  await db.connection().execute(async connection => {
+    t.same(await add(connection, { right: 2, left: 1 }), [{ sum: 4 }])
+    const { rows } = await sql`SELECT name, statement FROM pg_prepared_statements`.execute(connection)
+    t.same(rows, [{ name: 'test_add', statement: 'SELECT $1::int + $2::int + $1::int AS sum' }])
+  })
+  t.throws(() => prepared('test_add', () => sql`SELECT 2`), { message: /test_add is taken/ })
+  t.throws(() => prepared('test_value', () => sql`SELECT ${5}`), { message: /not one of its parameters/ })
+})
+
+t.test('json arrives as the text that was stored, instants as ISO 8601 in UTC, big numbers as numbers', async t => {
+  const { db } = await makeDatabase(t)
+  const { rows } = await sql`
+    SELECT '{"b": 1,  "a":2}'::json AS doc, '2026-01-02 03:04:05.6+02'::timestamptz(3) AS at, 5000000000::bigint AS big`.execute(
+    db,
+  )
+  t.same(rows, [{ doc: '{"b": 1,  "a":2}', at: '2026-01-02T01:04:05.600Z', big: 5_000_000_000 }])
+})
+
+t.test('a deadlock is tried again three times at most, anything else not at all', async t => {
+  let attempts = 0
+  const fail = (code: string, times: number) => async () => {
+    attempts++
+    if (attempts <= times) throw Object.assign(new Error('victim'), { code })
+    return 'done'
+  }
+  t.equal(await retryDeadlocks(fail('40P01', 3)), 'done')
+  t.equal(attempts, 4)
+  attempts = 0
+  await t.rejects(retryDeadlocks(fail('40P01', 4)), { code: '40P01' })
+  attempts = 0
+  await t.rejects(retryDeadlocks(fail('23505', 1)), { code: '23505' })
+  t.equal(attempts, 1)
+})
