@@ -1,0 +1,62 @@
+import { createLocalJWKSet, errors, type JWK, type JWTVerifyGetKey } from 'jose'
+import { AppError } from '../errors.ts'
+
+const maxKeys = 100
+
+export interface KeySet {
+  /** Finds the key of a token's header by kid, kty and alg (RFC 7517 §4); jose's own function. */
+  find: JWTVerifyGetKey
+  /** The keys that can verify a signature. */
+  keys: JWK[]
+  /** Members that were left out, by reason. */
+  ignored: string[]
+}
+
+/**
+ * Reads a JWK Set (RFC 7517 §5). Members for encryption, of unknown type, or RSA shorter than 2048 bits (RFC 7518 §3.3)
+ * are left out, so that a token that names one finds no key.
+ * @throws {AppError} `sso_idp_error` where it is no JWK Set, or has more than 100 keys
+ */
+export function readKeySet(document: unknown): KeySet {
+  const members = typeof document === 'object' && document !== null && 'keys' in document ? document.keys : undefined
+  if (!Array.isArray(members)) throw unusable('keys_malformed')
+  if (members.length > maxKeys) throw unusable('keys_too_many')
+  const keys: JWK[] = []
+  const ignored: string[] = []
+  for (const member of members as unknown[]) {
+    const reason = unusableBecause(member)
+    if (reason === undefined) keys.push(publicPart(member as JWK))
+    else ignored.push(reason)
+  }
+  return { find: createLocalJWKSet({ keys }), keys, ignored }
+}
+
+/** Only what verifies: a member that also carries chains, thumbprints or (by mistake) private parts is not kept. */
+function publicPart({ kty, kid, alg, use, key_ops, crv, x, y, n, e }: JWK): JWK {
+  const entries = Object.entries({ kty, kid, alg, use, key_ops, crv, x, y, n, e })
+  return Object.fromEntries(entries.filter(([, value]) => value !== undefined))
+}
+
+function unusableBecause(member: unknown): string | undefined {
+  if (typeof member !== 'object' || member === null) return 'not an object'
+  const { kty, use, n } = member as JWK
+  if (use !== undefined && use !== 'sig') return `for ${use}, not signatures`
+  if (kty !== 'RSA' && kty !== 'EC' && kty !== 'OKP') return `of type ${String(kty)}`
+  if (kty === 'RSA' && modulusBits(n) < 2048) return 'RSA shorter than 2048 bits'
+  return undefined
+}
+
+function modulusBits(modulus: unknown): number {
+  return typeof modulus === 'string' ? Buffer.from(modulus, 'base64url').length * 8 : 0
+}
+
+function unusable(reason: string): AppError {
+  return new AppError('sso_idp_error', 'The keys that the identity provider publishes cannot be used.', {
+    detail: { stage: 'keys', reason },
+  })
+}
+
+/** Whether a verification failed because no key of the set fits the header, so that newer keys may help. */
+export function isUnknownKey(error: unknown): boolean {
+  return error instanceof errors.JWKSNoMatchingKey
+}

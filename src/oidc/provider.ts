@@ -1,0 +1,429 @@
+import * as oidc from 'openid-client'
+import { AppError } from '../errors.ts'
+import {
+  checkResponseIssuer,
+  requireResponseIssuer,
+  responseRefusal,
+  type AuthorizationResponse,
+} from './authorization-response.ts'
+import { createCache, type Loaded } from './cache.ts'
+import { OutboundError, type GuardedFetch } from './guarded-fetch.ts'
+import { tokenFault, verifyIdToken, verifyLogoutToken, type IdTokenClaims, type LogoutTokenClaims } from './id-token.ts'
+import type { TokenRules } from './id-token.ts'
+import { checkIssuer, discoveryUrl } from './issuer.ts'
+import { isUnknownKey, readKeySet, type KeySet } from './key-set.ts'
+import { calledEndpoints, readMetadata, usableAlgorithms, type ProviderMetadata } from './metadata.ts'
+import { runChecks, type ProviderCheck } from './provider-checks.ts'
+import { discoveryRefusal, idpError, signInRefusal, type Stage } from './provider-error.ts'
+
+export type { AuthorizationResponse, IdTokenClaims, LogoutTokenClaims, ProviderCheck, ProviderMetadata }
+
+export interface ProvidersOptions {
+  guard: GuardedFetch
+  /** Accepts issuers with http; the guard still decides where they may be. Development only. */
+  allowHttp: boolean
+  /** For `exp` and `nbf` of tokens. */
+  clockToleranceSeconds: number
+  /** A failed inspection takes a whole number of these, so that its duration tells nothing about the network. */
+  failureStepMs?: number
+  /** Milliseconds since the epoch. */
+  now?: () => number
+}
+
+export type ClientAuthMethod = 'client_secret_basic' | 'client_secret_post'
+
+/** This service as the provider knows it. */
+export interface ProviderClient {
+  clientId: string
+  /** Live secrets, the one to try first in front. The next is tried only where the provider refuses one (`invalid_client`). */
+  clientSecrets: readonly string[]
+  /** The admin's choice; absent: by the provider's metadata. */
+  authMethod?: ClientAuthMethod | null | undefined
+}
+
+export interface AuthorizationRequest {
+  issuer: string
+  clientId: string
+  redirectUri: string
+  state: string
+  nonce: string
+  /** S256 of the code verifier (RFC 7636 §4.2). */
+  codeChallenge: string
+  /** Default `openid email profile`. */
+  scope?: string
+  /** Further parameters, such as `login_hint` or `prompt`. They cannot replace one of the above. */
+  extra?: Record<string, string>
+}
+
+export interface CodeExchange {
+  issuer: string
+  client: ProviderClient
+  /** Exactly as it was in the authorization request. */
+  redirectUri: string
+  /** From readAuthorizationResponse. */
+  response: AuthorizationResponse
+  /** Of the login attempt. */
+  state: string
+  nonce: string
+  codeVerifier: string
+}
+
+export interface ProvenSignIn {
+  /** The ID token's claims, verified. */
+  claims: IdTokenClaims
+  /** As `id_token_hint` at logout. */
+  idToken: string
+  contact: Contact
+  /** Which of the client's secrets the provider accepted. */
+  secretIndex: number
+}
+
+/** All from one source: the ID token where it names an address, else UserInfo. The two are never mixed. */
+export interface Contact {
+  source: 'id_token' | 'userinfo'
+  email?: string | undefined
+  /** As sent: true, false, absent, or whatever else a provider thinks fit. */
+  emailVerified?: unknown
+  name?: string | undefined
+}
+
+export interface EndSessionRequest {
+  issuer: string
+  clientId: string
+  idToken?: string | undefined
+  postLogoutRedirectUri?: string | undefined
+  state?: string | undefined
+}
+
+export interface Providers {
+  /**
+   * Reads an issuer as an admin typed it, fetches its metadata anew and checks every address that the service would call.
+   * The metadata's `issuer` is the one to store: the provider's own spelling.
+   * @throws {AppError} `sso_issuer_invalid`, `sso_issuer_insecure`, `sso_issuer_multi_tenant`, `sso_issuer_blocked`,
+   *   `sso_issuer_mismatch`, `sso_discovery_failed`, `sso_discovery_invalid`
+   */
+  inspect: (issuer: string) => Promise<ProviderMetadata>
+  /** The same as a list of checks, with the keys and what the metadata promises; throws nothing that a provider can cause. */
+  test: (issuer: string) => Promise<ProviderCheck[]>
+  /**
+   * The metadata of a stored issuer: fresh for 10 minutes, used for 24 hours while the provider is away.
+   * @throws {AppError} `sso_idp_unreachable`; `sso_idp_error` where the document has become unusable
+   */
+  discover: (issuer: string) => Promise<ProviderMetadata>
+  /**
+   * Where to send the browser: code flow with state, nonce and PKCE, whatever the provider announces (RFC 9700 §2.1.1).
+   * @throws {AppError} as `discover`
+   */
+  authorizationUrl: (request: AuthorizationRequest) => Promise<string>
+  /**
+   * Exchanges a code and proves who signed in, within 10 seconds over all calls. With warm caches one call goes out, or
+   * two where the ID token has no e-mail address.
+   * @throws {AppError} `sso_issuer_mismatch` and `sso_access_denied` before any call; `sso_state_invalid`;
+   *   `sso_client_rejected`, `sso_idp_error`, `sso_idp_unreachable`, `sso_token_invalid`, each with `detail`
+   */
+  exchangeCode: (exchange: CodeExchange) => Promise<ProvenSignIn>
+  /**
+   * Verifies a back-channel logout token with the issuer's keys.
+   * @throws {AppError} `sso_token_invalid`, `sso_idp_unreachable`, `sso_idp_error`
+   */
+  verifyLogoutToken: (logout: { issuer: string; clientId: string; token: string }) => Promise<LogoutTokenClaims>
+  /** Where to end the provider's own session (RP-Initiated Logout 1.0); undefined where it has no such endpoint or is away. */
+  endSessionUrl: (request: EndSessionRequest) => Promise<string | undefined>
+  /** Drops what is cached about an issuer. */
+  forget: (issuer: string) => void
+}
+
+const minute = 60_000
+const signInBudgetMs = 10_000
+/** Providers known at a time, per replica; at about 20 KB each this is some 40 MB at the very most. */
+const cacheLimit = 2_000
+
+/** OpenID Connect towards providers: metadata and keys in bounded caches of this replica, and everything that uses them. */
+export function createProviders(options: ProvidersOptions): Providers {
+  const { guard, allowHttp, clockToleranceSeconds, failureStepMs = 1_000, now = Date.now } = options
+  const caching = { freshMs: 10 * minute, staleMs: 24 * 60 * minute, failureMs: minute / 2, limit: cacheLimit, now }
+  const documents = createCache<ProviderMetadata>(caching)
+  // A token with an unknown key makes us ask for newer ones, at most every 10 s (Core §10.1.1). The first such token is
+  // served at once, even right after an ordinary fetch: that is what a rotation looks like.
+  const keySets = createCache<KeySet>({ ...caching, floorMs: 10_000 })
+
+  async function inspect(typed: string): Promise<ProviderMetadata> {
+    const issuer = checkIssuer(typed, { allowHttp })
+    const startedAt = performance.now()
+    try {
+      const reload = documents.reload(discoveryUrl(issuer), () => fetchMetadata(guard, issuer))
+      const { value: metadata } = await reload.catch(refuseAt('discovery'))
+      await checkEndpoints(guard, metadata).catch(refuseAt('endpoints'))
+      return metadata
+    } catch (error) {
+      if (isCode(error, 'sso_discovery_failed')) await sleepToStep(startedAt, failureStepMs)
+      throw error
+    }
+  }
+
+  async function reloadKeys(metadata: ProviderMetadata): Promise<KeySet> {
+    const { value } = await keySets.reload(keySetKey(metadata), () => fetchKeys(guard, metadata))
+    return value
+  }
+
+  async function discover(issuer: string, budget?: AbortSignal): Promise<ProviderMetadata> {
+    const url = discoveryUrl(issuer)
+    try {
+      const { value } = await within(
+        budget,
+        url,
+        documents.get(url, () => fetchMetadata(guard, issuer)),
+      )
+      if (value.issuer !== issuer) throw idpError({ reason: 'sso_issuer_mismatch', found: value.issuer })
+      return value
+    } catch (error) {
+      throw signInRefusal('discovery', error)
+    }
+  }
+
+  /** Verifies with the keys that are known and, where none fits, once more with newer ones. */
+  async function withKeys<Result>(
+    metadata: ProviderMetadata,
+    clientId: string,
+    verify: (rules: TokenRules) => Promise<Result>,
+    budget?: AbortSignal,
+  ): Promise<Result> {
+    const key = keySetKey(metadata)
+    const load = () => fetchKeys(guard, metadata)
+    const rules = { issuer: metadata.issuer, clientId, algorithms: usableAlgorithms(metadata), clockToleranceSeconds }
+    const attempt = ({ value }: Loaded<KeySet>) => verify({ ...rules, find: value.find, now: now() })
+    const known = await atStage('keys', within(budget, metadata.jwks_uri, keySets.get(key, load)))
+    try {
+      return await attempt(known)
+    } catch (error) {
+      if (!isUnknownKey(error)) throw error
+    }
+    const newer = await atStage('keys', within(budget, metadata.jwks_uri, keySets.replace(key, known, load)))
+    if (newer === undefined) throw tokenFault('unknown_key')
+    return attempt(newer).catch((error: unknown) => {
+      throw isUnknownKey(error) ? tokenFault('unknown_key') : error
+    })
+  }
+
+  async function exchangeCode(exchange: CodeExchange): Promise<ProvenSignIn> {
+    const { issuer, client, response } = exchange
+    if (response.state !== exchange.state) {
+      throw new AppError('sso_state_invalid', 'This is not the answer to the sign-in that was started. Start again.')
+    }
+    checkResponseIssuer(issuer, response)
+    const refusal = responseRefusal(response)
+    if (refusal) throw refusal
+    const budget = AbortSignal.timeout(signInBudgetMs)
+    const metadata = await discover(issuer, budget)
+    if (metadata.authorization_response_iss_parameter_supported) requireResponseIssuer(response)
+
+    const { tokens, secretIndex } = await requestTokens(guard, metadata, exchange, budget)
+    const idToken = tokens.id_token
+    if (idToken === undefined) throw tokenFault('id_token_missing')
+    const claims = await withKeys(
+      metadata,
+      client.clientId,
+      rules => verifyIdToken(idToken, exchange.nonce, rules),
+      budget,
+    )
+    const contact = contactFrom('id_token', claims)
+    if (contact.email !== undefined || metadata.userinfo_endpoint === undefined) {
+      return { claims, idToken, contact, secretIndex }
+    }
+    const config = configure(guard, metadata, client.clientId, noSecret, budget)
+    const userinfo = await atStage('userinfo', oidc.fetchUserInfo(config, tokens.access_token, claims.sub))
+    return { claims, idToken, contact: contactFrom('userinfo', userinfo), secretIndex }
+  }
+
+  return {
+    inspect,
+    test: issuer => runChecks(issuer, { inspect, reloadKeys }),
+    discover: issuer => discover(issuer),
+    exchangeCode,
+    authorizationUrl: async ({ issuer, clientId, extra = {}, scope = 'openid email profile', ...request }) => {
+      const config = configure(guard, await discover(issuer), clientId, noSecret)
+      const url = oidc.buildAuthorizationUrl(config, {
+        ...extra,
+        response_type: 'code',
+        client_id: clientId,
+        redirect_uri: request.redirectUri,
+        scope,
+        state: request.state,
+        nonce: request.nonce,
+        code_challenge: request.codeChallenge,
+        code_challenge_method: 'S256',
+      })
+      return url.href
+    },
+    verifyLogoutToken: async ({ issuer, clientId, token }) => {
+      const metadata = await discover(issuer)
+      return withKeys(metadata, clientId, rules => verifyLogoutToken(token, rules))
+    },
+    endSessionUrl: async ({ issuer, clientId, idToken, postLogoutRedirectUri, state }) => {
+      const metadata = await discover(issuer).catch(() => undefined)
+      if (metadata?.end_session_endpoint === undefined) return undefined
+      const parameters = {
+        ...(idToken !== undefined && { id_token_hint: idToken }),
+        ...(postLogoutRedirectUri !== undefined && { post_logout_redirect_uri: postLogoutRedirectUri }),
+        ...(state !== undefined && { state }),
+      }
+      return oidc.buildEndSessionUrl(configure(guard, metadata, clientId, noSecret), parameters).href
+    },
+    forget: issuer => documents.forget(discoveryUrl(issuer)),
+  }
+}
+
+const refuseAt = (stage: Stage) => (error: unknown) => {
+  throw discoveryRefusal(stage, error)
+}
+
+/** Save-time check of every address that sign-ins will call; each call is guarded again when it is made. */
+async function checkEndpoints(guard: GuardedFetch, metadata: ProviderMetadata): Promise<void> {
+  const urls = calledEndpoints.map(name => metadata[name]).filter(url => url !== undefined)
+  await Promise.all(urls.map(url => guard.check(url)))
+}
+
+async function fetchMetadata(guard: GuardedFetch, issuer: string): Promise<ProviderMetadata> {
+  return readMetadata(issuer, await fetchJson(guard, discoveryUrl(issuer)))
+}
+
+async function fetchKeys(guard: GuardedFetch, { jwks_uri }: ProviderMetadata): Promise<KeySet> {
+  return readKeySet(await fetchJson(guard, jwks_uri))
+}
+
+/** By issuer and address: were a key found by its kid alone, one workspace's provider could sign for another's. */
+function keySetKey({ issuer, jwks_uri }: ProviderMetadata): string {
+  return JSON.stringify([issuer, jwks_uri])
+}
+
+/** The JSON value at a URL, or undefined where it is none. */
+async function fetchJson(guard: GuardedFetch, url: string): Promise<unknown> {
+  const response = await guard.fetch(url, { headers: { accept: 'application/json' } })
+  if (response.status !== 200) throw new OutboundError('unreachable', new URL(url).host, `HTTP_${response.status}`)
+  try {
+    return await response.json()
+  } catch {
+    return undefined
+  }
+}
+
+/** One token request; with two live secrets a second one where the provider refused the first before looking at the code. */
+async function requestTokens(
+  guard: GuardedFetch,
+  metadata: ProviderMetadata,
+  { client, response, redirectUri, nonce, state, codeVerifier }: CodeExchange,
+  budget: AbortSignal,
+) {
+  const callback = new URL(redirectUri)
+  callback.searchParams.set('code', response.code ?? '')
+  callback.searchParams.set('state', state)
+  if (response.iss !== undefined) callback.searchParams.set('iss', response.iss)
+  if (response.code === undefined) throw idpError({ stage: 'authorization', reason: 'code_missing' })
+  const checks = { expectedNonce: nonce, expectedState: state, pkceCodeVerifier: codeVerifier, idTokenExpected: true }
+  for (const [secretIndex, secret] of client.clientSecrets.entries()) {
+    const auth = authenticate(client.authMethod ?? chooseAuthMethod(metadata), secret)
+    try {
+      const config = configure(guard, metadata, client.clientId, auth, budget)
+      return { tokens: await oidc.authorizationCodeGrant(config, callback, checks), secretIndex }
+    } catch (error) {
+      const refusal = signInRefusal('token', error)
+      if (!isCode(refusal, 'sso_client_rejected') || secretIndex === client.clientSecrets.length - 1) throw refusal
+    }
+  }
+  throw new AppError('sso_secret_missing', 'The SSO configuration has no client secret.')
+}
+
+/** Announced Basic wins: it is what every provider must support for secrets (RFC 6749 §2.3.1). */
+function chooseAuthMethod(metadata: ProviderMetadata): ClientAuthMethod {
+  const announced = metadata.token_endpoint_auth_methods_supported
+  return announced.includes('client_secret_post') && !announced.includes('client_secret_basic')
+    ? 'client_secret_post'
+    : 'client_secret_basic'
+}
+
+/**
+ * Client authentication by secret (RFC 6749 §2.3.1). Written here because the library's Basic percent-encodes characters
+ * that form encoding leaves alone, such as the hyphens of an Entra client id, which not every provider decodes.
+ */
+function authenticate(method: ClientAuthMethod, secret: string): oidc.ClientAuth {
+  return (_server, client, body, headers) => {
+    if (method === 'client_secret_post') {
+      body.set('client_id', client.client_id)
+      body.set('client_secret', secret)
+      return
+    }
+    const credentials = `${formEncode(client.client_id)}:${formEncode(secret)}`
+    headers.set('authorization', `Basic ${Buffer.from(credentials).toString('base64')}`)
+  }
+}
+
+function formEncode(value: string): string {
+  return new URLSearchParams({ _: value }).toString().slice(2)
+}
+
+const noSecret = oidc.None()
+
+/** The library, set so that every call goes through the guard, inside the budget, and the time checks are ours alone. */
+function configure(
+  guard: GuardedFetch,
+  metadata: ProviderMetadata,
+  clientId: string,
+  auth: oidc.ClientAuth,
+  budget?: AbortSignal,
+): oidc.Configuration {
+  const {
+    code_challenge_methods_supported: _pkce,
+    scopes_supported: _scopes,
+    claims_supported: _claims,
+    ...server
+  } = metadata
+  const known = withoutUndefined({ ...server, id_token_signing_alg_values_supported: usableAlgorithms(metadata) })
+  const config = new oidc.Configuration(known, clientId, { [oidc.clockTolerance]: Number.MAX_SAFE_INTEGER }, auth)
+  config.timeout = 0
+  config[oidc.customFetch] = (url, { method, headers, body }) =>
+    guard.fetch(url, { method, headers, body: body as URLSearchParams | undefined, signal: budget })
+  // Only an issuer that was accepted with http has http endpoints; the guard has the last word on both.
+  if (metadata.issuer.startsWith('http:')) oidc.allowInsecureRequests(config)
+  return config
+}
+
+function withoutUndefined(server: Partial<ProviderMetadata> & { issuer: string }): oidc.ServerMetadata {
+  return Object.fromEntries(Object.entries(server).filter(([, value]) => value !== undefined)) as oidc.ServerMetadata
+}
+
+function contactFrom(source: Contact['source'], claims: Record<string, unknown>): Contact {
+  const { email, email_verified: emailVerified, name } = claims
+  return { source, email: textOf(email), emailVerified, name: textOf(name) }
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' && value !== '' ? value : undefined
+}
+
+async function atStage<Result>(name: Stage, work: Promise<Result>): Promise<Result> {
+  try {
+    return await work
+  } catch (error) {
+    throw signInRefusal(name, error)
+  }
+}
+
+/** Waits for shared work, but not beyond one sign-in's budget; the work itself goes on for the others. */
+function within<Result>(budget: AbortSignal | undefined, url: string, work: Promise<Result>): Promise<Result> {
+  if (!budget) return work
+  return new Promise((resolve, reject) => {
+    const expire = () => reject(new OutboundError('timeout', new URL(url).host))
+    budget.addEventListener('abort', expire, { once: true })
+    work.then(resolve, reject).finally(() => budget.removeEventListener('abort', expire))
+  })
+}
+
+async function sleepToStep(startedAt: number, stepMs: number): Promise<void> {
+  const elapsed = performance.now() - startedAt
+  const rest = Math.ceil(elapsed / stepMs) * stepMs - elapsed
+  await new Promise(resolve => setTimeout(resolve, rest))
+}
+
+function isCode(error: unknown, code: AppError['code']): boolean {
+  return error instanceof AppError && error.code === code
+}

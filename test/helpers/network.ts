@@ -1,0 +1,55 @@
+import type { OutboundOptions, SocketTarget } from '../../src/oidc/guarded-fetch.ts'
+import { openSocketTo } from '../../src/oidc/guarded-fetch.ts'
+
+/**
+ * A small internet for tests: names with addresses, and servers at addresses, all of them on loopback. The guard sees the
+ * made-up addresses and decides by them; only what it lets through is connected, to the loopback port behind the address.
+ * 203.0.113.0/24 (RFC 5737) stands for public addresses and is allowed as an operator would allow a network.
+ */
+export interface TestNetwork {
+  /** For createGuardedFetch, or for the app under test. Spread it to change a setting. */
+  outbound: OutboundOptions
+  /** Gives a name its addresses. With several lists each look-up takes the next, and the last one stays. */
+  setAddresses: (host: string, ...answers: string[][]) => void
+  /** A public-looking address that nobody has yet. */
+  newAddress: () => string
+  serve: (address: string, server: { port: number; ca?: string }) => void
+  /** Every connection that was opened, in order: what the guard let out. */
+  connections: SocketTarget[]
+  /** Every name that was resolved, in order. */
+  lookups: string[]
+}
+
+export function makeNetwork(): TestNetwork {
+  const names = new Map<string, string[][]>()
+  const servers = new Map<string, { port: number; ca?: string }>()
+  const connections: SocketTarget[] = []
+  const lookups: string[] = []
+  let lastAddress = 9
+  return {
+    connections,
+    lookups,
+    setAddresses: (host, ...answers) => void names.set(host, answers),
+    newAddress: () => `203.0.113.${++lastAddress}`,
+    serve: (address, server) => void servers.set(address, server),
+    outbound: {
+      allowedNetworks: ['203.0.113.0/24'],
+      allowedPorts: [443],
+      allowHttp: false,
+      resolve: async host => {
+        lookups.push(host)
+        const answers = names.get(host)
+        const [addresses] = answers ?? []
+        if (answers && answers.length > 1) answers.shift()
+        if (!addresses) throw Object.assign(new Error(`No address for ${host}`), { code: 'ENOTFOUND' })
+        return addresses
+      },
+      openSocket: async target => {
+        connections.push(target)
+        const server = servers.get(target.addresses[0]!)
+        if (!server) throw Object.assign(new Error('connection refused'), { code: 'ECONNREFUSED' })
+        return openSocketTo({ ...target, ...server, addresses: ['127.0.0.1'] })
+      },
+    },
+  }
+}
