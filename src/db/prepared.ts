@@ -8,7 +8,6 @@ import {
   type CompiledQuery,
   type RawBuilder,
 } from 'kysely'
-import type { Db } from './database.ts'
 import type { Database } from './tables.ts'
 
 /** The names by which hot statements are sent, by their text. */
@@ -39,7 +38,7 @@ const compiler = new Kysely<Database>({
 export function prepared<Values extends object, Row>(
   name: string,
   build: (params: Params<Values>) => RawBuilder<Row>,
-): (db: Db, values: Values) => Promise<Row[]> {
+): (db: Kysely<Database>, values: Values) => Promise<Row[]> {
   const params = new Proxy({} as Params<Values>, {
     get: (_target, key) => sql.val({ [parameter]: key }),
   })

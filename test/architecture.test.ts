@@ -1,0 +1,299 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { join, posix } from 'node:path'
+import { sql } from 'kysely'
+import t from 'tap'
+import { makeDatabase } from './helpers/database.ts'
+
+const root = join(import.meta.dirname, '..')
+
+interface SourceFile {
+  /** From `src/`, such as `http/problem.ts`. */
+  path: string
+  text: string
+  /** Modules that it names: of this service as paths from `src/`, others as they are written. */
+  imports: string[]
+}
+
+/** A rule about the sources, with a file that breaks it: a rule that would not notice is none. */
+interface Rule {
+  promise: string
+  offences: (files: SourceFile[]) => string[]
+  planted: SourceFile
+}
+
+/** Each part of the service, lowest first. An import goes down, or stays in its folder. */
+const ranks = [
+  ['errors', 'actor', 'page', 'uuid7', 'opaque-token', 'config'],
+  ['development-keys'],
+  ['db'],
+  ['http'],
+  ['activity'],
+  ['workspaces', 'members'],
+  ['access'],
+  ['oidc'],
+  ['sso', 'directories'],
+  ['login', 'scim'],
+  ['app'],
+  ['openapi', 'server'],
+]
+
+const edges = (path: string) =>
+  path.startsWith('http/') ||
+  /(^|-)routes\.ts$|^(app|server|openapi)\.ts$|^scim\/plugin\.ts$/.test(posix.basename(path)) ||
+  path === 'scim/plugin.ts'
+
+const rules: Rule[] = [
+  {
+    promise: 'an import goes down in rank, or stays in its folder',
+    offences: files =>
+      eachImport(files, (from, to) => isOurs(to) && partOf(from) !== partOf(to) && rankOf(from) <= rankOf(to)),
+    planted: source('access/planted.ts', `import { x } from '../scim/users.ts'`),
+  },
+  {
+    promise: 'no import leads back to where it began, types included',
+    offences: files => files.filter(({ path }) => reach(files, path).has(path)).map(({ path }) => path),
+    planted: source('members/planted.ts', `import type { X } from './planted.ts'`),
+  },
+  {
+    promise: 'only app.ts and scim/plugin.ts import routes',
+    offences: files =>
+      eachImport(files, (from, to) => to.endsWith('routes.ts') && !['app.ts', 'scim/plugin.ts'].includes(from)),
+    planted: source('login/planted.ts', `import { loginRoutes } from './routes.ts'`),
+  },
+  {
+    promise: 'only routes, the SCIM plugin, http/, app, openapi and server know of fastify or http/',
+    offences: files =>
+      eachImport(files, (from, to) => (/^(@fastify\/|fastify)/.test(to) || to.startsWith('http/')) && !edges(from)),
+    planted: source('members/planted.ts', `import { sendProblem } from '../http/problem.ts'`),
+  },
+  {
+    promise: 'routes import neither kysely nor pg',
+    offences: files => eachImport(files, (from, to) => from.endsWith('routes.ts') && /^(kysely|pg)(\/|$)/.test(to)),
+    planted: source('sso/planted-routes.ts', `import { sql } from 'kysely'`),
+  },
+  {
+    promise: 'only db/ imports pg',
+    offences: files => eachImport(files, (from, to) => to === 'pg' && !from.startsWith('db/')),
+    planted: source('scim/planted.ts', `import pg from 'pg'`),
+  },
+  {
+    promise: 'only db/migrate.ts runs SQL that is put together as text',
+    offences: files => eachMention(files, /\bsql\s*\.\s*(raw|lit|unsafe)\b/, ['db/migrate.ts']),
+    planted: source('scim/planted.ts', 'sql.raw(`SELECT ${name}`)'),
+  },
+  {
+    promise: 'only oidc/ imports openid-client',
+    offences: files => eachImport(files, (from, to) => to === 'openid-client' && !from.startsWith('oidc/')),
+    planted: source('login/planted.ts', `import { discovery } from 'openid-client'`),
+  },
+  {
+    promise: 'only oidc/guarded-fetch.ts opens connections to the outside',
+    offences: files => [
+      ...eachImport(
+        files,
+        (from, to) =>
+          /^(undici|(node:)?(http|https|http2|net|tls|dgram|dns)(\/promises)?)$/.test(to) &&
+          from !== 'oidc/guarded-fetch.ts',
+      ),
+      ...eachMention(files, /\bglobalThis\.fetch\b|\bnew (WebSocket|EventSource)\b/, []),
+      // A fetch that nothing in the file has declared is the global one.
+      ...files
+        .filter(({ text }) => /(?<![.\w])fetch\(/.test(text) && !/[{(,]\s*fetch\b(?!\()|\bconst fetch\b/.test(text))
+        .map(({ path }) => `${path} calls fetch`),
+    ],
+    planted: source('sso/planted.ts', `const reply = await fetch(issuer)`),
+  },
+  {
+    promise: 'only config.ts reads the environment',
+    offences: files => eachMention(files, /\bprocess\s*(\.\s*env\b|\[\s*'env')/, ['config.ts']),
+    planted: source('http/planted.ts', `if (process.env.DEBUG) log()`),
+  },
+  {
+    promise: "SCIM's attribute table, filter grammar and PATCH need nothing but each other and errors.ts",
+    offences: files =>
+      ['scim/attributes.ts', 'scim/filter.ts', 'scim/patch.ts', 'scim/planted.ts'].flatMap(path =>
+        [...reach(files, path)]
+          .filter(each => each !== 'errors.ts' && !each.startsWith('scim/'))
+          .map(each => `${path} needs ${each}`),
+      ),
+    planted: source('scim/planted.ts', `import { sql } from 'kysely'`),
+  },
+  {
+    promise: 'only http/ leaves its Fastify scope',
+    offences: files => eachImport(files, (from, to) => to === 'fastify-plugin' && !from.startsWith('http/')),
+    planted: source('scim/planted.ts', `import fastifyPlugin from 'fastify-plugin'`),
+  },
+  {
+    promise: 'no file or folder has a name that says nothing',
+    offences: files =>
+      files
+        .map(({ path }) => path)
+        .filter(path => /(^|\/)(utils?|helpers?|common|misc|shared|types|index)(\.ts|\/)/.test(path)),
+    planted: source('scim/utils.ts', ''),
+  },
+  {
+    promise: 'no class but an error',
+    offences: files => files.flatMap(({ path, text }) => unlistedClasses(text).map(name => `${path}: class ${name}`)),
+    planted: source('members/planted.ts', 'export class MemberService {'),
+  },
+  {
+    promise: 'src/ needs neither tests nor scripts',
+    offences: files => eachImport(files, (_from, to) => to.startsWith('../')),
+    planted: source('server.ts', `import { makeApp } from '../test/helpers/app.ts'`),
+  },
+]
+
+for (const { promise, offences, planted } of rules) {
+  t.test(promise, async t => {
+    const files = await readSources()
+    t.same(offences(files), [])
+    t.not(offences([...files, planted]).length, 0, 'a planted offence is noticed')
+  })
+}
+
+t.test('src/ imports all dependencies, which a production install brings, and no other package', async t => {
+  const manifest = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as Record<string, object>
+  const installed = Object.keys(manifest.dependencies ?? {})
+  const foreign = (await readSources()).flatMap(({ imports }) => imports).filter(name => !isOurs(name))
+  const packages = new Set(foreign.filter(name => !name.startsWith('node:')).map(packageOf))
+  t.same(
+    [...packages].filter(name => !installed.includes(name)),
+    [],
+  )
+  t.same(
+    installed.filter(name => !packages.has(name)),
+    // Asked for by fastify-zod-openapi.
+    ['zod-openapi'],
+  )
+})
+
+t.test('every table names its workspace, save those that belong to the service itself', async t => {
+  const { db } = await makeDatabase(t)
+  const { rows } = await sql<{ name: string }>`
+    SELECT c.relname AS name FROM pg_class c
+     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+       AND NOT EXISTS (SELECT FROM pg_attribute a
+                        WHERE a.attrelid = c.oid AND a.attname = 'workspace_id' AND a.attnotnull)
+     ORDER BY c.relname`.execute(db)
+  t.same(
+    rows.map(row => row.name),
+    [
+      // What the migrator has applied, and its lock.
+      'schema_migrations',
+      'schema_migrations_lock',
+      // The keys that sign access tokens are the service's, whatever the workspace.
+      'signing_keys',
+      // Its id is the workspace's.
+      'workspaces',
+    ],
+  )
+})
+
+t.test('every primary, unique and foreign key leads with the workspace, so that no row can point across', async t => {
+  const { db } = await makeDatabase(t)
+  const { rows } = await sql<{ name: string }>`
+    SELECT i.indexrelid::regclass::text AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+     WHERE c.relnamespace = 'public'::regnamespace AND i.indisunique AND c.relname NOT LIKE 'schema_migrations%'
+       AND (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = i.indkey[0])
+             IS DISTINCT FROM 'workspace_id'
+    UNION ALL
+    SELECT k.conname::text FROM pg_constraint k
+     WHERE k.connamespace = 'public'::regnamespace AND k.contype = 'f'
+       AND (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = k.conkey[1])
+             <> 'workspace_id'
+     ORDER BY 1`.execute(db)
+  t.same(
+    rows.map(row => row.name),
+    [
+      // Two workspaces cannot both have proved one domain: a statement about all of them.
+      'domains_verified_once',
+      'signing_keys_pkey',
+      'workspaces_pkey',
+    ],
+  )
+})
+
+t.test('every foreign key has an index that leads with its columns, so that no delete scans a table', async t => {
+  const { db } = await makeDatabase(t)
+  const { rows } = await sql<{ key: string }>`
+    SELECT k.conrelid::regclass || ': ' || pg_get_constraintdef(k.oid) AS key
+      FROM pg_constraint k
+     WHERE k.contype = 'f' AND NOT EXISTS (
+       SELECT FROM pg_index i
+        WHERE i.indrelid = k.conrelid
+          AND (i.indkey::int2[])[0:cardinality(k.conkey) - 1] @> k.conkey
+          -- A partial index serves where it leaves out only rows that have no such key.
+          AND (i.indpred IS NULL OR pg_get_expr(i.indpred, i.indrelid) LIKE '(% IS NOT NULL)'))`.execute(db)
+  t.same(rows, [])
+})
+
+async function readSources(): Promise<SourceFile[]> {
+  const names = await readdir(join(root, 'src'), { recursive: true })
+  const paths = names.filter(name => name.endsWith('.ts')).toSorted()
+  return Promise.all(paths.map(async path => source(path, await readFile(join(root, 'src', path), 'utf8'))))
+}
+
+function source(path: string, text: string): SourceFile {
+  const named = text.matchAll(/^(?:import|export)\b[^'"`]*?\bfrom '([^']+)'|^import '([^']+)'|\bimport\('([^']+)'\)/gm)
+  const imports = [...named].map(([, from, bare, dynamic]) => resolveImport(path, (from ?? bare ?? dynamic)!))
+  return { path, text, imports }
+}
+
+function resolveImport(path: string, name: string): string {
+  return name.startsWith('.') ? posix.join(posix.dirname(path), name) : name
+}
+
+function isOurs(name: string): boolean {
+  return name.endsWith('.ts')
+}
+
+/** `http` for a file of that folder, `page` for the file page.ts. */
+function partOf(path: string): string {
+  return path.split('/')[0]!.replace(/\.ts$/, '')
+}
+
+function rankOf(path: string): number {
+  const rank = ranks.findIndex(parts => parts.includes(partOf(path)))
+  if (rank === -1) throw new Error(`${path} has no rank: give ${partOf(path)} a place in the list above.`)
+  return rank
+}
+
+function packageOf(name: string): string {
+  return name
+    .split('/')
+    .slice(0, name.startsWith('@') ? 2 : 1)
+    .join('/')
+}
+
+function eachImport(files: SourceFile[], isOffence: (from: string, to: string) => boolean): string[] {
+  return files.flatMap(({ path, imports }) =>
+    imports.filter(to => isOffence(path, to)).map(to => `${path} imports ${to}`),
+  )
+}
+
+function eachMention(files: SourceFile[], words: RegExp, allowed: string[]): string[] {
+  return files.filter(({ path, text }) => words.test(text) && !allowed.includes(path)).map(({ path }) => path)
+}
+
+/** All that a file needs, directly or through others. */
+function reach(files: SourceFile[], path: string): Set<string> {
+  const reached = new Set<string>()
+  const visit = (from: string) => {
+    for (const file of files.filter(each => each.path === from)) {
+      for (const to of file.imports) {
+        if (reached.has(to)) continue
+        reached.add(to)
+        visit(to)
+      }
+    }
+  }
+  visit(path)
+  return reached
+}
+
+/** Classes that are neither errors nor what a library's own extension point asks for (pg's Client). */
+function unlistedClasses(text: string): string[] {
+  return [...text.matchAll(/^(?:export )?(?:abstract )?class (\w+)(?: extends ([\w.]+))?/gm)]
+    .filter(([, , base]) => !/Error$|^pg\.Client$/.test(base ?? ''))
+    .map(([, name]) => name!)
+}
