@@ -37,10 +37,10 @@ const ranks = [
   ['openapi', 'server'],
 ]
 
-const edges = (path: string) =>
-  path.startsWith('http/') ||
-  /(^|-)routes\.ts$|^(app|server|openapi)\.ts$|^scim\/plugin\.ts$/.test(posix.basename(path)) ||
-  path === 'scim/plugin.ts'
+/** Where HTTP comes in; everything else is plain functions. */
+function isEdge(path: string): boolean {
+  return path.startsWith('http/') || /(^|\/|-)routes\.ts$|^(app|server|openapi|scim\/plugin)\.ts$/.test(path)
+}
 
 const rules: Rule[] = [
   {
@@ -63,7 +63,7 @@ const rules: Rule[] = [
   {
     promise: 'only routes, the SCIM plugin, http/, app, openapi and server know of fastify or http/',
     offences: files =>
-      eachImport(files, (from, to) => (/^(@fastify\/|fastify)/.test(to) || to.startsWith('http/')) && !edges(from)),
+      eachImport(files, (from, to) => (/^(@fastify\/|fastify)/.test(to) || to.startsWith('http/')) && !isEdge(from)),
     planted: source('members/planted.ts', `import { sendProblem } from '../http/problem.ts'`),
   },
   {

@@ -25,6 +25,8 @@ const sqlFiles: MigrationProvider = {
 export async function migrate(databaseUrl: string): Promise<string[]> {
   const db = openDatabase({ url: databaseUrl, poolSize: 2, statementTimeoutMs: 0 })
   try {
+    // Also where the next release has migrated already: this one may start again beside it, and must not mind its files.
+    if ((await pendingMigrations(db)).length === 0) return []
     const { error, results } = await migratorOf(db).migrateToLatest()
     if (error !== undefined) throw new Error('The migration failed and nothing of it was kept.', { cause: error })
     return (results ?? []).map(result => result.migrationName)

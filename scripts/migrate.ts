@@ -1,0 +1,15 @@
+// Brings the database of DATABASE_URL to this release: `npm run migrate`, before replicas start with MIGRATE_ON_START=false.
+import { ConfigError, readConfig } from '../src/config.ts'
+import { migrate } from '../src/db/migrate.ts'
+
+try {
+  const { databaseUrl } = readConfig()
+  if (databaseUrl === 'postgres://embedded') {
+    throw new ConfigError('Set DATABASE_URL: the embedded database of development migrates itself at `npm start`.')
+  }
+  const applied = await migrate(databaseUrl)
+  console.log(applied.length > 0 ? `Applied ${applied.join(', ')}.` : 'Nothing to do.')
+} catch (error) {
+  console.error(error instanceof ConfigError ? error.message : error)
+  process.exitCode = 1
+}

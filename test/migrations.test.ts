@@ -1,0 +1,79 @@
+import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { migrate } from '../src/db/migrate.ts'
+import { onDatabase, runSql } from './helpers/admin-sql.ts'
+import { makeApp } from './helpers/app.ts'
+import { makeDatabase } from './helpers/database.ts'
+import { tableTypes } from './helpers/table-types.ts'
+
+const root = join(import.meta.dirname, '..')
+const names = (await readdir(join(root, 'migrations'))).toSorted().map(name => name.replace(/\.sql$/, ''))
+
+t.test('of three processes that migrate an empty database at once, one does and two wait', async t => {
+  const url = await makeEmptyDatabase(t)
+  const env = { ...process.env, DATABASE_URL: url }
+  const script = join(root, 'scripts/migrate.ts')
+  const runs = await Promise.all([1, 2, 3].map(() => promisify(execFile)(process.execPath, [script], { env })))
+  t.same(runs.map(({ stdout }) => stdout.trim()).toSorted(), [
+    `Applied ${names.join(', ')}.`,
+    'Nothing to do.',
+    'Nothing to do.',
+  ])
+})
+
+t.test('a migration that fails leaves nothing behind, and the next attempt does it all', async t => {
+  const url = await makeEmptyDatabase(t)
+  // In the way of the last file: all the others have been applied when it fails.
+  const last = await readFile(join(root, `migrations/${names.at(-1)}.sql`), 'utf8')
+  const table = /CREATE TABLE (\w+)/.exec(last)![1]
+  await runSql(url, `CREATE TABLE ${table} (obstacle boolean)`)
+  await t.rejects(migrate(url), { message: 'The migration failed and nothing of it was kept.' })
+  const tables = await runSql(url, `SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1`)
+  t.same(
+    tables.map(each => each.tablename),
+    [table, 'schema_migrations', 'schema_migrations_lock'],
+  )
+  await runSql(url, `DROP TABLE ${table}`)
+  t.same(await migrate(url), names)
+})
+
+t.test('src/db/tables.ts is what the migrated database says: `npm run db:types`', async t => {
+  const { db } = await makeDatabase(t)
+  t.equal(await readFile(join(root, 'src/db/tables.ts'), 'utf8'), await tableTypes(db))
+})
+
+t.test('migrations are numbered without a gap and only ever go forward', async t => {
+  t.same(
+    names.map(name => name.slice(0, 5)),
+    names.map((_name, index) => `${String(index + 1).padStart(4, '0')}_`),
+  )
+  t.ok(names.every(name => /^\d{4}_[a-z_]+$/.test(name)))
+})
+
+t.test('a release starts and runs on a database that the next one has migrated already', async t => {
+  const made = await makeApp(t)
+  await sql`INSERT INTO schema_migrations (name, timestamp) VALUES ('9999_of_the_next_release', '')`.execute(made.db)
+  t.same(await migrate(made.databaseUrl), [])
+  t.equal((await made.app.inject('/readyz')).statusCode, 200)
+})
+
+t.test('a replica whose database lacks a migration is not ready, and says which', async t => {
+  const made = await makeApp(t)
+  await sql`DELETE FROM schema_migrations WHERE name = ${names.at(-1)}`.execute(made.db)
+  const reply = await made.app.inject('/readyz')
+  t.equal(reply.statusCode, 503)
+  t.match(reply.json(), { code: 'unavailable', detail: new RegExp(names.at(-1)!) })
+})
+
+async function makeEmptyDatabase(t: Test): Promise<string> {
+  const { TEST_ADMIN_URL: adminUrl, TEST_TEMPLATE: template } = process.env
+  const name = `${template}_${randomBytes(6).toString('hex')}`
+  await runSql(adminUrl!, `CREATE DATABASE ${name}`)
+  t.teardown(() => runSql(adminUrl!, `DROP DATABASE ${name} WITH (FORCE)`))
+  return onDatabase(adminUrl!, name)
+}
