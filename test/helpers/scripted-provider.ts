@@ -66,6 +66,8 @@ export interface ScriptedProvider {
   /** All published keys; the last one signs. */
   keys: ProviderKey[]
   script: Script
+  /** The provider's clock, in milliseconds since the epoch. */
+  now: () => number
   requests: ReceivedRequest[]
   count: (endpoint: Endpoint) => number
   /** Publishes a new key in place of all others and signs with it. */
@@ -145,6 +147,7 @@ export async function makeScriptedProvider(
     user: plainUser(),
     keys: [await makeKey('k1', 'RS256')],
     script: { answer: {} },
+    now: Date.now,
     requests: [],
     count: endpoint => provider.requests.filter(request => request.endpoint === endpoint).length,
     rotateKeys: async (kid, alg = 'RS256') => {
@@ -183,6 +186,7 @@ export async function makeScriptedProvider(
       provider.script = { answer: {} }
       provider.user = plainUser()
       provider.acceptedAuth = 'any'
+      provider.now = Date.now
     },
     stop,
     start,
@@ -231,7 +235,7 @@ export async function makeScriptedProvider(
 
   async function makeIdToken(grant: Grant): Promise<string> {
     const { script, keys } = provider
-    const now = Math.floor(Date.now() / 1000)
+    const now = Math.floor(provider.now() / 1000)
     const nonce = grant.nonce === null ? {} : { nonce: grant.nonce }
     const plain = { iss: issuer, aud: grant.clientId, iat: now, exp: now + 300, ...nonce, ...grant.user }
     const key = keys.at(-1)!
@@ -370,20 +374,27 @@ export const drip =
   }
 
 /** A small gzip answer that unpacks to valid JSON of many megabytes. */
-export const gzipBomb = (megabytes: number): Answer => {
-  const packed = gzipSync(JSON.stringify({ padding: ' '.repeat(megabytes * 1024 * 1024) }))
-  return (_request, response) =>
-    void response.writeHead(200, { 'content-type': 'application/json', 'content-encoding': 'gzip' }).end(packed)
+export function gzipBomb(megabytes: number): Answer {
+  // Gzip members may follow one another (RFC 1952 §2.2), so the unpacked text never exists here.
+  const megabyte = gzipSync(Buffer.alloc(1024 * 1024, ' '))
+  const packed = [gzipSync('{"padding":"'), ...Array<Buffer>(megabytes).fill(megabyte), gzipSync('"}')]
+  return (_request, response) => {
+    response.writeHead(200, { 'content-type': 'application/json', 'content-encoding': 'gzip' })
+    response.end(Buffer.concat(packed))
+  }
 }
 
-/** Many megabytes of valid JSON in chunks, without a length; stops when the receiver hangs up. */
-export const bigJson =
-  (megabytes: number): Answer =>
-  async (_request, response) => {
+/** Many megabytes of valid JSON in chunks, without a length; stops, and counts what it sent, when the receiver hangs up. */
+export function bigJson(megabytes: number): Answer & { sentBytes: number } {
+  const block = 'x'.repeat(64 * 1024)
+  const answer = async (_request: ReceivedRequest, response: ServerResponse): Promise<void> => {
     response.writeHead(200, { 'content-type': 'application/json' }).write('{"padding":"')
-    const block = 'x'.repeat(64 * 1024)
-    for (let sent = 0; sent < megabytes * 16 && !response.destroyed; sent++) {
-      if (!response.write(block)) await new Promise(go => response.once('drain', go).once('close', go))
+    while (counted.sentBytes < megabytes * 1024 * 1024 && !response.destroyed) {
+      counted.sentBytes += block.length
+      if (!response.write(block)) await new Promise<void>(go => response.once('drain', go).once('close', go))
     }
     response.end('"}')
   }
+  const counted = Object.assign(answer, { sentBytes: 0 })
+  return counted
+}

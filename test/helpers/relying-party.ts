@@ -1,0 +1,64 @@
+import { createHash, randomBytes } from 'node:crypto'
+import type { Test } from 'tap'
+import { AppError } from '../../src/errors.ts'
+import { readAuthorizationResponse } from '../../src/oidc/authorization-response.ts'
+import { createGuardedFetch, type GuardedFetch, type OutboundOptions } from '../../src/oidc/guarded-fetch.ts'
+import { createProviders, type CodeExchange, type ProvenSignIn, type Providers } from '../../src/oidc/provider.ts'
+import type { AuthorizeOptions, ScriptedProvider } from './scripted-provider.ts'
+
+export interface RelyingParty {
+  guard: GuardedFetch
+  providers: Providers
+  /** The clock of the service; add to `offsetMs` to let time pass. */
+  clock: { offsetMs: number; now: () => number }
+  /** A whole sign-in at a provider, from the authorization URL to the verified claims. */
+  signIn: (idp: ScriptedProvider, changes?: SignInChanges) => Promise<ProvenSignIn>
+  /** The callback URL of a sign-in that is not finished, and what finishes it. */
+  begin: (idp: ScriptedProvider, changes?: SignInChanges) => Promise<{ callback: string; exchange: CodeExchange }>
+}
+
+export interface SignInChanges extends AuthorizeOptions {
+  issuer?: string
+  client?: Partial<CodeExchange['client']>
+  redirectUri?: string
+}
+
+/** The guard and the providers' client as the service runs them, on a test's small internet. */
+export function makeRelyingParty(t: Test, outbound: OutboundOptions): RelyingParty {
+  const guard = createGuardedFetch(outbound)
+  t.teardown(() => guard.close())
+  const clock = { offsetMs: 0, now: () => Date.now() + clock.offsetMs }
+  const { allowHttp } = outbound
+  const providers = createProviders({ guard, allowHttp, clockToleranceSeconds: 30, failureStepMs: 20, now: clock.now })
+
+  async function begin(idp: ScriptedProvider, changes: SignInChanges = {}) {
+    const { issuer = idp.issuer, redirectUri = 'https://sso.assist.example/sso/w0/callback', ...rest } = changes
+    const [state, nonce, codeVerifier] = [random(), random(), random()]
+    const client = { clientId: 'assist-acme', clientSecrets: ['acme-secret'], ...changes.client }
+    const codeChallenge = createHash('sha256').update(codeVerifier).digest('base64url')
+    const { clientId } = client
+    const url = await providers.authorizationUrl({ issuer, clientId, redirectUri, state, nonce, codeChallenge })
+    const callback = idp.authorize(url, rest)
+    const response = readAuthorizationResponse(new URL(callback).searchParams)
+    return { callback, exchange: { issuer, client, redirectUri, response, state, nonce, codeVerifier } }
+  }
+
+  return {
+    guard,
+    providers,
+    clock,
+    begin,
+    signIn: async (idp, changes) => providers.exchangeCode((await begin(idp, changes)).exchange),
+  }
+}
+
+function random(): string {
+  return randomBytes(32).toString('base64url')
+}
+
+/** The AppError that a promise is refused with; anything else, success included, fails the test. */
+export async function refusal(work: Promise<unknown>): Promise<AppError> {
+  const outcome = await work.catch((error: unknown) => error)
+  if (outcome instanceof AppError) return outcome
+  throw new Error('Expected a refusal.', { cause: outcome })
+}
