@@ -297,11 +297,13 @@ export const resourceTypes: Readonly<Record<ResourceTypeName, ResourceType>> = {
  * schema URN and a colon, or the URN of an extension alone. Names compare without case (RFC 7643 §2.1, RFC 7644 §3.10).
  */
 export function findAttribute(type: ResourceTypeName, name: string): AttributePath | undefined {
-  return paths[type].get(name.toLowerCase())
+  return paths[type].get(name) ?? paths[type].get(name.toLowerCase())
 }
 
 /** Finds a sub-attribute by its name, without case. */
 export function findSubAttribute(attribute: Attribute, name: string): Attribute | undefined {
+  const exact = attribute.subAttributes?.find(sub => sub.name === name)
+  if (exact !== undefined) return exact
   const wanted = name.toLowerCase()
   return attribute.subAttributes?.find(sub => sub.name.toLowerCase() === wanted)
 }

@@ -50,6 +50,12 @@ export interface Reading {
   leniencies: Leniency[]
 }
 
+/** Where in which body. */
+export interface Place {
+  reading: Reading
+  pointer: string
+}
+
 export interface Refusal {
   code: ErrorCode
   message: string
@@ -58,6 +64,7 @@ export interface Refusal {
 
 /** At most so many values in one multi-valued attribute; members of a group have a limit of their own. */
 export const MAX_VALUES = 1000
+const MAX_LENIENCIES = 100
 /** An extension that this service does not know is kept as sent, within these bounds. */
 const MAX_OPAQUE_DEPTH = 8
 const MAX_OPAQUE_NODES = 2000
@@ -69,12 +76,16 @@ export function refuse({ code, message, pointer }: Refusal): AppError {
 }
 
 /**
- * Records that a leniency was used.
+ * Records that a leniency was used: each once at a place, and of one body the first 100.
  * @throws {AppError} the refusal instead, in strict mode
  */
 export function allow(reading: Reading, name: LeniencyName, refusal: Refusal): void {
   if (reading.mode === 'strict') throw refuse(refusal)
-  reading.leniencies.push({ name, pointer: refusal.pointer })
+  const { pointer } = refusal
+  const { leniencies } = reading
+  if (leniencies.length >= MAX_LENIENCIES) return
+  if (leniencies.some(used => used.name === name && used.pointer === pointer)) return
+  leniencies.push({ name, pointer })
 }
 
 /** The pointer to a key or an index inside another (RFC 6901 §3). */
@@ -91,7 +102,7 @@ export function isObject(value: unknown): value is Record<string, unknown> {
  * (RFC 7643 §2.5).
  * @throws {AppError} `scim_invalid_value`, naming the attribute and the pointer
  */
-export function readValue(attribute: Attribute, value: unknown, place: { reading: Reading; pointer: string }): unknown {
+export function readValue(attribute: Attribute, value: unknown, place: Place): unknown {
   if (!attribute.multiValued) return readSingle(attribute, value, place)
   if (value === null || value === undefined) return undefined
   const values = listValues(attribute, value, place)
@@ -106,7 +117,7 @@ export function readValue(attribute: Attribute, value: unknown, place: { reading
 }
 
 /** Reads one value of an attribute; of a multi-valued one, one of its values. */
-export function readSingle(attribute: Attribute, sent: unknown, place: { reading: Reading; pointer: string }): unknown {
+export function readSingle(attribute: Attribute, sent: unknown, place: Place): unknown {
   const value = unwrap(attribute, sent, place)
   if (value === null || value === undefined) return undefined
   switch (attribute.type) {
@@ -123,11 +134,7 @@ export function readSingle(attribute: Attribute, sent: unknown, place: { reading
 }
 
 /** The values of a multi-valued attribute: an array, or in tolerant mode one value without its array. */
-export function listValues(
-  attribute: Attribute,
-  value: unknown,
-  { reading, pointer }: { reading: Reading; pointer: string },
-): unknown[] {
+export function listValues(attribute: Attribute, value: unknown, { reading, pointer }: Place): unknown[] {
   if (!Array.isArray(value)) {
     const message = `${attribute.name} has several values: send an array.`
     allow(reading, 'single_for_array', { code: 'scim_invalid_value', message, pointer })
@@ -140,11 +147,7 @@ export function listValues(
 }
 
 /** The object that stands for a complex value: the value itself, or in tolerant mode `{ value }` for a bare string. */
-export function asComplex(
-  attribute: Attribute,
-  value: unknown,
-  { reading, pointer }: { reading: Reading; pointer: string },
-): Record<string, unknown> {
+export function asComplex(attribute: Attribute, value: unknown, { reading, pointer }: Place): Record<string, unknown> {
   if (isObject(value)) return value
   if (typeof value !== 'string' || findSubAttribute(attribute, 'value') === undefined) {
     throw invalid(attribute, pointer, 'must be an object')
@@ -155,11 +158,7 @@ export function asComplex(
 }
 
 /** One value that came in an array, as Entra sends a manager or a title. */
-export function unwrap(
-  attribute: Attribute,
-  value: unknown,
-  { reading, pointer }: { reading: Reading; pointer: string },
-): unknown {
+export function unwrap(attribute: Attribute, value: unknown, { reading, pointer }: Place): unknown {
   if (!Array.isArray(value)) return value
   if (attribute.multiValued || value.length > 1) {
     throw invalid(attribute, pointer, attribute.multiValued ? 'must not have arrays as values' : 'has one value')
@@ -170,7 +169,7 @@ export function unwrap(
 }
 
 /** An attribute by the name a body or a path gave it, draft URNs included (tolerant mode). */
-export function resolveName(reading: Reading, name: string, pointer: string): AttributePath | undefined {
+export function resolveName(name: string, { reading, pointer }: Place): AttributePath | undefined {
   const found = findAttribute(reading.type, name)
   if (found !== undefined) return found
   const draft = draftExtension.exec(name)
@@ -202,6 +201,17 @@ export const legacySchemas: Readonly<Record<ResourceTypeName, ReadonlyMap<string
     ['urn:scim:schemas:core:2.0:group', GROUP_SCHEMA],
     ['http://schemas.microsoft.com/2006/11/resourcemanagement/adscim/2.0/group', GROUP_SCHEMA],
   ]),
+}
+
+/** Whether a name is, or starts with, the URN of an extension. */
+export function isExtensionName(name: string): boolean {
+  return /^urn:[^:]/i.test(name)
+}
+
+/** The resource with `schemas` first: the schemas that define the attributes it has (RFC 7643 §3). */
+export function withSchemas(type: ResourceTypeName, resource: ScimResource): ScimResource {
+  const schemas = [resourceTypes[type].schema, ...Object.keys(resource).filter(isExtensionName)]
+  return Object.assign({ schemas }, resource, { schemas })
 }
 
 /** Whether the name starts with the URN of a schema of this type, so that what follows can only be unknown to it. */
@@ -244,21 +254,21 @@ function checkText(text: string, { name, maxLength, pointer }: { name: string; m
   if (!isStorable(text)) throw fail('must not hold NUL characters or unpaired surrogates')
 }
 
-function readComplex(attribute: Attribute, sent: unknown, place: { reading: Reading; pointer: string }): unknown {
+function readComplex(attribute: Attribute, sent: unknown, place: Place): unknown {
   const { reading, pointer } = place
   if (sent === '' && !attribute.multiValued) return cleared(attribute, place)
   const value = asComplex(attribute, sent, place)
   const read: Record<string, unknown> = {}
   for (const [key, inner] of Object.entries(value)) {
     const sub = findSubAttribute(attribute, key)
-    const place = { reading, pointer: at(pointer, key) }
+    const innerPlace = { reading, pointer: at(pointer, key) }
     if (sub === undefined) {
-      allowUnknown(reading, { name: `${attribute.name}.${key}`, pointer: place.pointer })
+      allowUnknown(`${attribute.name}.${key}`, innerPlace)
       continue
     }
     if (sub.mutability === 'readOnly') continue
-    if (Object.hasOwn(read, sub.name)) throw givenTwice(sub.name, place.pointer)
-    const innerValue = readValue(sub, inner, place)
+    if (Object.hasOwn(read, sub.name)) throw givenTwice(sub.name, innerPlace.pointer)
+    const innerValue = readValue(sub, inner, innerPlace)
     if (innerValue !== undefined) read[sub.name] = innerValue
   }
   // A reference to nobody, such as a manager whose value is empty, is no reference.
@@ -266,14 +276,14 @@ function readComplex(attribute: Attribute, sent: unknown, place: { reading: Read
   return Object.keys(read).length === 0 ? undefined : read
 }
 
-function cleared(attribute: Attribute, { reading, pointer }: { reading: Reading; pointer: string }): undefined {
+function cleared(attribute: Attribute, { reading, pointer }: Place): undefined {
   const message = `${attribute.name} must not be empty text: send null to clear it.`
   allow(reading, 'empty_string_cleared', { code: 'scim_invalid_value', message, pointer })
   return undefined
 }
 
 /** An attribute that no schema has is left out, and that is recorded; strict mode refuses it. */
-export function allowUnknown(reading: Reading, { name, pointer }: { name: string; pointer: string }): void {
+export function allowUnknown(name: string, { reading, pointer }: Place): void {
   const message = `${printable(name)} is no attribute of a ${reading.type}: see /Schemas.`
   allow(reading, 'attribute_unknown', { code: 'scim_invalid_syntax', message, pointer })
 }
@@ -288,11 +298,7 @@ export function printable(name: string): string {
   return name.slice(0, 100).replace(/[^\x20-\x7e]/g, '?')
 }
 
-function readBoolean(
-  attribute: Attribute,
-  value: unknown,
-  { reading, pointer }: { reading: Reading; pointer: string },
-) {
+function readBoolean(attribute: Attribute, value: unknown, { reading, pointer }: Place) {
   if (typeof value === 'boolean') return value
   const word = typeof value === 'string' ? value.toLowerCase() : ''
   if (word !== 'true' && word !== 'false') throw invalid(attribute, pointer, 'must be true or false')
@@ -301,7 +307,7 @@ function readBoolean(
   return word === 'true'
 }
 
-function readText(attribute: Attribute, value: unknown, { reading, pointer }: { reading: Reading; pointer: string }) {
+function readText(attribute: Attribute, value: unknown, { reading, pointer }: Place) {
   let text = value
   if (typeof value === 'number') {
     const message = `${attribute.name} must be text in double quotes.`
