@@ -69,6 +69,8 @@ CREATE TABLE sessions (
 CREATE UNIQUE INDEX sessions_token ON sessions (workspace_id, token_hash) WHERE token_hash IS NOT NULL;
 CREATE INDEX sessions_member ON sessions (workspace_id, member_id);
 CREATE INDEX sessions_expiry ON sessions (expires_at);
+-- Sign-ins whose exchange code nobody redeemed, for the sweep.
+CREATE INDEX sessions_unredeemed ON sessions (created_at) WHERE token_hash IS NULL;
 
 -- What the browser carries from the callback to the front-end: usable once, for a minute, by whoever holds the
 -- verifier of the challenge given at the start.

@@ -40,13 +40,18 @@ CREATE TABLE login_attempts (
   handoff_challenge text NOT NULL,
   -- How often this chain was restarted after an answer such as login_required.
   restarts          smallint NOT NULL DEFAULT 0,
+  -- The network that counts as one visitor: an IPv4 address, or the /64 of an IPv6 one.
   address           inet NOT NULL,
   created_at        timestamptz(3) NOT NULL DEFAULT now(),
   expires_at        timestamptz(3) NOT NULL,
   taken_at          timestamptz(3),
-  -- Where the first delivery of the callback sent the browser; a second delivery goes to the same place.
+  -- How the first delivery of the callback ended, so that a second one lands where it did: 'signed_in', 'restarted' or
+  -- the code of the refusal; with it the exchange code, or the entry that says why.
   outcome           text,
-  PRIMARY KEY (workspace_id, state_hash)
+  outcome_code      bytea,
+  outcome_entry_id  bigint,
+  PRIMARY KEY (workspace_id, state_hash),
+  CHECK ((outcome_code IS NOT NULL) = (outcome IS NOT NULL AND outcome = 'signed_in'))
 );
 CREATE INDEX login_attempts_expiry ON login_attempts (expires_at);
 CREATE INDEX login_attempts_address ON login_attempts (address, expires_at) WHERE taken_at IS NULL;

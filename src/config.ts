@@ -44,6 +44,7 @@ const settings = z.object({
   FRONTEND_ORIGINS: commaList.pipe(z.array(origin).min(1)),
   FRONTEND_SIGNED_IN_PATH: z.string().startsWith('/').default('/sso/complete'),
   FRONTEND_ERROR_PATH: z.string().startsWith('/').default('/sso/error'),
+  FRONTEND_SIGNED_OUT_PATH: z.string().startsWith('/').default('/'),
 
   ASSIST_TOKEN_ISSUER: z.string().min(1),
   ASSIST_TOKEN_AUDIENCE: z.string().min(1),
@@ -80,6 +81,7 @@ const settings = z.object({
   SESSION_IDLE_MINUTES: z.coerce.number().int().min(5).max(10_080).default(120),
   LOGIN_ATTEMPT_MINUTES: z.coerce.number().int().min(1).max(60).default(10),
   LOGIN_STARTS_PER_MINUTE: z.coerce.number().int().min(1).max(10_000).default(60),
+  LOGIN_OPEN_ATTEMPTS: z.coerce.number().int().min(10).max(10_000).default(200),
   INVITATION_DAYS: z.coerce.number().int().min(1).max(365).default(14),
 
   OUTBOUND_ALLOWED_NETWORKS: commaList.pipe(z.array(network)),

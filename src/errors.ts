@@ -44,10 +44,12 @@ export type ErrorCode =
   | 'sso_client_rejected'
   | 'sso_token_invalid'
   | 'sso_email_missing'
+  | 'sso_email_invalid'
   | 'sso_email_unverified'
   | 'sso_domain_not_allowed'
   | 'sso_not_provisioned'
   | 'sso_identity_conflict'
+  | 'sso_identity_link_required'
   | 'sso_member_deactivated'
   | 'exchange_code_invalid'
   // members and access

@@ -113,6 +113,8 @@ export interface EntrySql {
   targetType: RawBuilder<string>
   targetId: RawBuilder<string>
   detail: RawBuilder<unknown>
+  /** The code of a refusal; without one the entry tells of a success. */
+  reason?: RawBuilder<string>
   /** `FROM …`: an entry is appended for each of its rows. */
   from: RawBuilder<unknown>
 }
@@ -120,8 +122,9 @@ export interface EntrySql {
 /** The same append as the body of a CTE, for statements that do everything in one round trip. Returns `id`. */
 export function insertEntrySql(entry: EntrySql): RawBuilder<{ id: number }> {
   return sql`
-    INSERT INTO activity_entries (workspace_id, action, outcome, actor_type, actor_id, member_id, target_type, target_id, request_id, detail)
-    SELECT ${entry.workspaceId}, ${entry.action}, 'succeeded', ${entry.actorType}, ${entry.actorId},
+    INSERT INTO activity_entries (workspace_id, action, outcome, reason, actor_type, actor_id, member_id, target_type, target_id, request_id, detail)
+    SELECT ${entry.workspaceId}, ${entry.action}, ${entry.reason ? sql`'refused'` : sql`'succeeded'`},
+           ${entry.reason ?? sql`NULL::text`}, ${entry.actorType}, ${entry.actorId},
            ${entry.memberId ?? sql`NULL::uuid`}, ${entry.targetType}, ${entry.targetId}, ${entry.requestId}, ${entry.detail}
       FROM ${entry.from}
     RETURNING id`

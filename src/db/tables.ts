@@ -127,6 +127,8 @@ export interface LoginAttemptsTable {
   expires_at: string
   taken_at: string | null
   outcome: string | null
+  outcome_code: Buffer | null
+  outcome_entry_id: number | null
 }
 
 export interface MembersTable {

@@ -52,7 +52,7 @@ function verifierOf(config: Config, authenticators: Authenticators, token: strin
 }
 
 /** A cookie comes along on requests that other sites make; those may not change anything. */
-function refuseForeignOrigin(config: Config, request: FastifyRequest): void {
+export function refuseForeignOrigin(config: Config, request: FastifyRequest): void {
   if (request.method === 'GET' || request.method === 'HEAD') return
   if (!config.frontendOrigins.includes(request.headers.origin ?? '')) {
     throw new AppError('forbidden', 'A request with the session cookie must come from an origin of the front-end.')
