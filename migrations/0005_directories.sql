@@ -55,7 +55,21 @@ CREATE TABLE scim_users (
 CREATE UNIQUE INDEX scim_users_user_name ON scim_users (workspace_id, directory_id, user_name_key);
 CREATE INDEX scim_users_external_id ON scim_users (workspace_id, directory_id, external_id) WHERE external_id IS NOT NULL;
 CREATE INDEX scim_users_email ON scim_users USING gin (email_keys) WITH (fastupdate = off);
-CREATE INDEX scim_users_member ON scim_users (workspace_id, member_id);
+-- A member follows one directory user at most: of two that have one address, the second gets a member of its own.
+CREATE UNIQUE INDEX scim_users_member ON scim_users (workspace_id, member_id);
+
+-- Whose member a deleted user was, so that a rehire with the same externalId gets their work back.
+CREATE TABLE scim_former_users (
+  workspace_id uuid NOT NULL,
+  directory_id uuid NOT NULL,
+  external_id  text NOT NULL,
+  member_id    uuid NOT NULL,
+  deleted_at   timestamptz(3) NOT NULL DEFAULT now(),
+  PRIMARY KEY (workspace_id, directory_id, external_id),
+  FOREIGN KEY (workspace_id, directory_id) REFERENCES directories ON DELETE CASCADE,
+  FOREIGN KEY (workspace_id, member_id) REFERENCES members ON DELETE CASCADE
+);
+CREATE INDEX scim_former_users_member ON scim_former_users (workspace_id, member_id);
 
 CREATE TABLE scim_groups (
   workspace_id     uuid NOT NULL,
@@ -65,6 +79,9 @@ CREATE TABLE scim_groups (
   display_name_key text NOT NULL,
   external_id      text,
   version          integer NOT NULL DEFAULT 1,
+  -- Raised by whoever changes what the group is mapped to or nested in: a membership change that was decided before
+  -- that finds the row changed, and is decided again.
+  reach_version    integer NOT NULL DEFAULT 1,
   created_at       timestamptz(3) NOT NULL DEFAULT now(),
   updated_at       timestamptz(3) NOT NULL DEFAULT now(),
   doc              json NOT NULL,
@@ -105,6 +122,8 @@ CREATE TABLE scim_counters (
   resource_type text NOT NULL CHECK (resource_type IN ('User', 'Group')),
   slot          smallint NOT NULL,
   total         bigint NOT NULL,
+  -- Deletions so far: while their sum stays, the resource at a position stays there, since creation only appends.
+  deleted       bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (workspace_id, directory_id, resource_type, slot),
   FOREIGN KEY (workspace_id, directory_id) REFERENCES directories
 ) WITH (fillfactor = 50);

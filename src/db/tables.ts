@@ -155,6 +155,15 @@ export interface ScimCountersTable {
   resource_type: 'User' | 'Group'
   slot: number
   total: number
+  deleted: Generated<number>
+}
+
+export interface ScimFormerUsersTable {
+  workspace_id: string
+  directory_id: string
+  external_id: string
+  member_id: string
+  deleted_at: Generated<string>
 }
 
 export interface ScimGroupMembersTable {
@@ -179,6 +188,7 @@ export interface ScimGroupsTable {
   display_name_key: string
   external_id: string | null
   version: Generated<number>
+  reach_version: Generated<number>
   created_at: Generated<string>
   updated_at: Generated<string>
   doc: string
@@ -276,6 +286,7 @@ export interface Database {
   login_attempts: LoginAttemptsTable
   members: MembersTable
   scim_counters: ScimCountersTable
+  scim_former_users: ScimFormerUsersTable
   scim_group_members: ScimGroupMembersTable
   scim_group_subgroups: ScimGroupSubgroupsTable
   scim_groups: ScimGroupsTable
