@@ -1,0 +1,86 @@
+import type { Config } from '../config.ts'
+import type { ErrorCode } from '../errors.ts'
+
+/** What a sign-in was started with, and must be given again to start it anew. */
+export interface StartRequest {
+  workspaceId: string
+  /** An absolute URL at one of the front-end's origins (parseReturnTo). */
+  returnTo: string
+  /** S256 of the verifier that the front-end keeps (RFC 7636 §4.2). */
+  handoffChallenge: string
+}
+
+export interface StartChanges {
+  restarts?: number | undefined
+  /** Asks the provider for another account (Core §3.1.2.1). */
+  prompt?: 'select_account' | 'login' | undefined
+}
+
+/** The URL that begins a sign-in. */
+export function startUrl(config: Config, start: StartRequest, { restarts = 0, prompt }: StartChanges = {}): string {
+  const url = new URL(`${config.publicUrl}/sso/${start.workspaceId}/start`)
+  url.searchParams.set('return_to', start.returnTo)
+  url.searchParams.set('handoff_challenge', start.handoffChallenge)
+  if (restarts > 0) url.searchParams.set('restarts', String(restarts))
+  if (prompt) url.searchParams.set('prompt', prompt)
+  return url.href
+}
+
+/** The redirect URI of a workspace, as it is registered at its provider: from the configuration, never from `Host`. */
+export function redirectUri(config: Config, workspaceId: string): string {
+  return `${config.publicUrl}/sso/${workspaceId}/callback`
+}
+
+/** The front-end's page that redeems the exchange code. */
+export function signedInUrl(config: Config, returnTo: string, exchangeCode: string): string {
+  const url = new URL(config.frontendSignedInPath, new URL(returnTo).origin)
+  url.searchParams.set('code', exchangeCode)
+  return url.href
+}
+
+export interface Failure {
+  code: ErrorCode
+  /** Finds the activity entry, or the log line where there could be none. */
+  ref: string
+  /** Known unless the callback could not be tied to a sign-in. */
+  start?: StartRequest | undefined
+  /** The domain of the address that was refused, for this person only. */
+  domain?: string | undefined
+}
+
+/** Refusals that nothing the person does can change: an owner of the workspace has to act first. */
+const final = new Set<ErrorCode>([
+  'sso_not_configured',
+  'sso_disabled',
+  'sso_secret_missing',
+  'sso_client_rejected',
+  'sso_member_deactivated',
+])
+
+/** Refusals of the account rather than of the attempt: trying again means choosing another account. */
+const ofAccount = new Set<ErrorCode>([
+  'sso_email_missing',
+  'sso_email_invalid',
+  'sso_email_unverified',
+  'sso_domain_not_allowed',
+  'sso_not_provisioned',
+  'sso_identity_conflict',
+  'sso_identity_link_required',
+])
+
+/**
+ * The front-end's page for a sign-in that failed: a stable code and a reference, and where it makes sense the URL of
+ * another try. Nothing that the provider said is in it.
+ */
+export function failedUrl(config: Config, { code, ref, start, domain }: Failure): string {
+  const origin = start ? new URL(start.returnTo).origin : config.frontendOrigins[0]
+  const url = new URL(config.frontendErrorPath, origin)
+  url.searchParams.set('code', code)
+  url.searchParams.set('ref', ref)
+  if (domain !== undefined) url.searchParams.set('domain', domain)
+  if (start && !final.has(code)) {
+    const prompt = ofAccount.has(code) ? 'select_account' : undefined
+    url.searchParams.set('retry', startUrl(config, start, { prompt }))
+  }
+  return url.href
+}

@@ -1,0 +1,317 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { sql } from 'kysely'
+import { insertEntrySql } from '../activity/activity.ts'
+import type { Db } from '../db/database.ts'
+import { prepared } from '../db/prepared.ts'
+import { AppError, type ErrorCode } from '../errors.ts'
+import { sha256 } from '../opaque-token.ts'
+import type { SecretBox } from '../sso/secret-box.ts'
+import type { StartRequest } from './front-end.ts'
+import { tooMany } from './rate-limit.ts'
+
+/** A started sign-in. All of it is in the database: any replica can finish what another began. */
+export interface LoginAttempt extends StartRequest {
+  stateHash: Buffer
+  nonce: string
+  codeVerifier: string
+  issuer: string
+  configVersion: number
+  /** How often this chain of attempts was begun anew by itself. */
+  restarts: number
+}
+
+/** What leaves the process once: the state and nonce to the provider, the browser secret as a cookie. */
+export interface AttemptSecrets {
+  state: string
+  browserSecret: string
+  nonce: string
+  codeVerifier: string
+  /** S256 of the verifier (RFC 7636 §4.2). */
+  codeChallenge: string
+}
+
+/** Five independent values of 256 bits, 43 URL-safe characters each. The state carries no data. */
+export function makeAttemptSecrets(): AttemptSecrets {
+  const codeVerifier = randomText()
+  return {
+    state: randomText(),
+    browserSecret: randomText(),
+    nonce: randomText(),
+    codeVerifier,
+    codeChallenge: s256(codeVerifier),
+  }
+}
+
+function randomText(): string {
+  return randomBytes(32).toString('base64url')
+}
+
+export function s256(verifier: string): string {
+  return createHash('sha256').update(verifier).digest('base64url')
+}
+
+function verifierContext(workspaceId: string, stateHash: Buffer): string {
+  return `login_attempts.verifier/${workspaceId}/${stateHash.toString('hex')}`
+}
+
+function outcomeContext(workspaceId: string, stateHash: Buffer): string {
+  return `login_attempts.outcome/${workspaceId}/${stateHash.toString('hex')}`
+}
+
+const insertAttempt = prepared<
+  {
+    workspaceId: string
+    stateHash: Buffer
+    browserHash: Buffer
+    nonce: string
+    verifierSealed: Buffer
+    issuer: string
+    configVersion: number
+    returnTo: string
+    handoffChallenge: string
+    restarts: number
+    network: string
+    minutes: number
+    limit: number
+  },
+  { inserted: boolean }
+>(
+  'login_attempt_insert',
+  p => sql`
+    INSERT INTO login_attempts (workspace_id, state_hash, browser_hash, nonce, verifier_sealed, issuer, config_version,
+                                return_to, handoff_challenge, restarts, address, expires_at)
+    SELECT ${p.workspaceId}::uuid, ${p.stateHash}, ${p.browserHash}, ${p.nonce}, ${p.verifierSealed}, ${p.issuer},
+           ${p.configVersion}::int, ${p.returnTo}, ${p.handoffChallenge}, ${p.restarts}::smallint, ${p.network}::inet,
+           now() + ${p.minutes}::int * interval '1 minute'
+     WHERE (SELECT count(*) FROM (SELECT FROM login_attempts
+                                   WHERE address = ${p.network}::inet AND taken_at IS NULL AND expires_at > now()
+                                   LIMIT ${p.limit}::int) open_attempts) < ${p.limit}::int
+    RETURNING true AS inserted`,
+)
+
+export interface NewAttempt {
+  start: StartRequest
+  secrets: AttemptSecrets
+  issuer: string
+  configVersion: number
+  restarts: number
+  /** visitorNetwork of the browser's address. */
+  network: string
+}
+
+export interface AttemptLimits {
+  /** How long the person may take at the provider. */
+  minutes: number
+  /** Open attempts of one network at most, over all replicas. */
+  openAttempts: number
+}
+
+/**
+ * Keeps a new attempt.
+ * @throws {AppError} `rate_limited` where the network has too many open ones: nobody else's are ever given up for it
+ */
+export async function saveAttempt(
+  db: Db,
+  box: SecretBox,
+  { start, secrets, limits, ...attempt }: NewAttempt & { limits: AttemptLimits },
+): Promise<void> {
+  const stateHash = sha256(secrets.state)
+  const [row] = await insertAttempt(db, {
+    ...attempt,
+    ...start,
+    stateHash,
+    browserHash: sha256(secrets.browserSecret),
+    nonce: secrets.nonce,
+    verifierSealed: box.seal(secrets.codeVerifier, verifierContext(start.workspaceId, stateHash)),
+    minutes: limits.minutes,
+    limit: limits.openAttempts,
+  })
+  if (!row) throw tooMany(60)
+}
+
+interface TakenRow extends Omit<LoginAttempt, 'codeVerifier'> {
+  verifierSealed: Buffer
+  delivery: 'first' | 'repeated' | 'expired' | 'used' | 'other_browser'
+}
+
+const take = prepared<{ workspaceId: string; stateHash: Buffer; browserHash: Buffer | null }, TakenRow>(
+  'login_attempt_take',
+  ({ workspaceId, stateHash, browserHash }) => sql`
+    WITH found AS MATERIALIZED (
+      SELECT *, coalesce(browser_hash = ${browserHash}::bytea, false) AS same_browser
+        FROM login_attempts WHERE workspace_id = ${workspaceId}::uuid AND state_hash = ${stateHash}
+    ), taken AS (
+      UPDATE login_attempts SET taken_at = now()
+       WHERE workspace_id = ${workspaceId}::uuid AND state_hash = ${stateHash} AND browser_hash = ${browserHash}::bytea
+         AND taken_at IS NULL AND expires_at > now()
+      RETURNING true
+    )
+    SELECT workspace_id AS "workspaceId", state_hash AS "stateHash", nonce, verifier_sealed AS "verifierSealed", issuer,
+           config_version AS "configVersion", return_to AS "returnTo", handoff_challenge AS "handoffChallenge", restarts,
+           CASE WHEN EXISTS (SELECT FROM taken) THEN 'first'
+                WHEN taken_at IS NULL AND expires_at <= now() THEN 'expired'
+                WHEN NOT same_browser THEN 'other_browser'
+                -- Without a time it was taken while this statement ran, by the same callback delivered twice at once.
+                WHEN taken_at IS NULL OR taken_at > now() - interval '60 seconds' THEN 'repeated'
+                ELSE 'used' END AS delivery
+      FROM found`,
+)
+
+export interface Delivery {
+  attempt: LoginAttempt
+  /** The first delivery of this callback carries on; a repeated one, within 60 s, waits for what comes of it. */
+  kind: 'first' | 'repeated'
+}
+
+/** A callback that belongs to no attempt which may go on. */
+export class AttemptRefusal extends AppError {
+  /** To begin anew with, where the state was ours. */
+  readonly start: StartRequest | undefined
+
+  constructor(code: 'sso_state_invalid' | 'sso_attempt_expired', reason: string, start?: StartRequest) {
+    const messages = {
+      sso_state_invalid:
+        'This is not the answer to a sign-in that was started in this browser. Cookies are needed to sign in.',
+      sso_attempt_expired: 'The sign-in took too long. Start again.',
+    }
+    super(code, messages[code], { detail: { reason } })
+    this.start = start
+  }
+}
+
+/**
+ * Takes the attempt that a callback answers: once, by one UPDATE, and only for the browser that began it. A missing or
+ * wrong cookie uses nothing up, and neither does the path of another workspace: the attempt is looked up by its own.
+ * @throws {AttemptRefusal}
+ */
+export async function takeAttempt(
+  db: Db,
+  box: SecretBox,
+  callback: { workspaceId: string; state: string; browserSecret: string | undefined },
+): Promise<Delivery> {
+  const { workspaceId, state, browserSecret } = callback
+  const browserHash = browserSecret === undefined ? null : sha256(browserSecret)
+  const [row] = await take(db, { workspaceId, stateHash: sha256(state), browserHash })
+  if (!row) throw new AttemptRefusal('sso_state_invalid', 'state_unknown')
+  const { verifierSealed, delivery, ...attempt } = row
+  switch (delivery) {
+    case 'expired':
+      throw new AttemptRefusal('sso_attempt_expired', 'attempt_expired', attempt)
+    case 'other_browser':
+      throw new AttemptRefusal('sso_state_invalid', browserSecret === undefined ? 'cookie_missing' : 'cookie_wrong', attempt)
+    case 'used':
+      throw new AttemptRefusal('sso_state_invalid', 'state_used', attempt)
+    case 'first':
+    case 'repeated':
+  }
+  const codeVerifier = box.open(verifierSealed, verifierContext(workspaceId, attempt.stateHash))
+  return { kind: delivery, attempt: { ...attempt, codeVerifier } }
+}
+
+/** How the first delivery of a callback ended. */
+export type AttemptOutcome =
+  | { outcome: 'signed_in'; exchangeCode: string }
+  | { outcome: 'restarted' }
+  | { outcome: ErrorCode; entryId: number | null }
+
+const findOutcome = prepared<
+  { workspaceId: string; stateHash: Buffer },
+  { outcome: string | null; code: Buffer | null; entryId: number | null }
+>(
+  'login_attempt_outcome',
+  ({ workspaceId, stateHash }) => sql`
+    SELECT outcome, outcome_code AS code, outcome_entry_id AS "entryId"
+      FROM login_attempts WHERE workspace_id = ${workspaceId}::uuid AND state_hash = ${stateHash}`,
+)
+
+/** A sign-in has 10 s for its calls to the provider; a little more for the database. */
+const outcomeWaitMs = 12_000
+
+/**
+ * Waits for the outcome of the delivery that came first.
+ * @throws {AttemptRefusal} where none comes: the process that had it ended
+ */
+export async function awaitOutcome(db: Db, box: SecretBox, attempt: LoginAttempt): Promise<AttemptOutcome> {
+  const { workspaceId, stateHash } = attempt
+  const givesUpAt = performance.now() + outcomeWaitMs
+  for (let pause = 50; performance.now() < givesUpAt; pause = Math.min(pause * 2, 400)) {
+    const [row] = await findOutcome(db, { workspaceId, stateHash })
+    if (row?.outcome === 'signed_in' && row.code) {
+      return { outcome: 'signed_in', exchangeCode: box.open(row.code, outcomeContext(workspaceId, stateHash)) }
+    }
+    if (row?.outcome === 'restarted') return { outcome: 'restarted' }
+    if (row?.outcome) return { outcome: row.outcome as ErrorCode, entryId: row.entryId }
+    await sleep(pause)
+  }
+  throw new AttemptRefusal('sso_state_invalid', 'first_delivery_unfinished', attempt)
+}
+
+/** The exchange code as the attempt keeps it for a second delivery. */
+export function sealOutcomeCode(box: SecretBox, attempt: LoginAttempt, exchangeCode: string): Buffer {
+  return box.seal(exchangeCode, outcomeContext(attempt.workspaceId, attempt.stateHash))
+}
+
+/** Notes that an attempt was begun anew. */
+export async function recordRestart(db: Db, { workspaceId, stateHash }: LoginAttempt): Promise<void> {
+  await db
+    .updateTable('login_attempts')
+    .set({ outcome: 'restarted' })
+    .where('workspace_id', '=', workspaceId)
+    .where('state_hash', '=', stateHash)
+    .execute()
+}
+
+const insertRefusal = prepared<
+  {
+    workspaceId: string
+    stateHash: Buffer | null
+    code: string
+    memberId: string | null
+    detail: string
+    requestId: string
+  },
+  { id: number }
+>(
+  'login_refuse',
+  ({ workspaceId, stateHash, code, memberId, detail, requestId }) => sql`
+    WITH entry AS (${insertEntrySql({
+      workspaceId: sql`w.id`,
+      action: sql`'sso_login.refused'`,
+      reason: code,
+      actorType: sql`'system'`,
+      actorId: sql`'sign-in'`,
+      requestId,
+      memberId: sql`${memberId}::uuid`,
+      targetType: sql`'sso_config'`,
+      targetId: sql`w.id::text`,
+      detail: sql`${detail}::jsonb`,
+      from: sql`workspaces w WHERE w.id = ${workspaceId}::uuid`,
+    })}), closed AS (
+      UPDATE login_attempts SET outcome = ${code}, outcome_entry_id = entry.id
+        FROM entry WHERE workspace_id = ${workspaceId}::uuid AND state_hash = ${stateHash}::bytea
+    )
+    SELECT id FROM entry`,
+)
+
+export interface LoginRefusal {
+  workspaceId: string
+  /** The attempt that ends with it; absent where the callback could not be tied to one. */
+  stateHash?: Buffer | undefined
+  code: ErrorCode
+  /** What an admin needs to understand it, and what to change. */
+  detail: Record<string, unknown>
+  memberId?: string | undefined
+  requestId: string
+}
+
+/**
+ * Appends the entry of a refused sign-in and ends its attempt, in one statement.
+ * @returns the entry's id, the reference that the person is shown; undefined where there is no such workspace
+ */
+export async function recordLoginRefusal(db: Db, refusal: LoginRefusal): Promise<number | undefined> {
+  const { workspaceId, stateHash = null, code, detail, memberId = null, requestId } = refusal
+  const values = { workspaceId, stateHash, code, memberId, requestId, detail: JSON.stringify(detail) }
+  const [entry] = await insertRefusal(db, values)
+  return entry?.id
+}
