@@ -9,6 +9,9 @@ CREATE TABLE sso_configs (
   allowed_domains        text[] NOT NULL DEFAULT '{}',
   -- The workspace's own, logged decision to let in addresses that the provider calls unverified.
   trust_unverified_email boolean NOT NULL DEFAULT false,
+  -- The immutable claim that equals a directory's externalId (Okta: sub, Entra: oid): it finds a member before their
+  -- e-mail address does. Absent: only the address does.
+  directory_claim        text CHECK (directory_claim IN ('sub', 'oid')),
   enabled                boolean NOT NULL DEFAULT false,
   -- The endpoints found by the last discovery, shown to the admin; sign-in reads its own fresh copy.
   metadata               jsonb NOT NULL,

@@ -256,6 +256,7 @@ export interface SsoConfigsTable {
   auto_provision: Generated<boolean>
   allowed_domains: Generated<string[]>
   trust_unverified_email: Generated<boolean>
+  directory_claim: 'sub' | 'oid' | null
   enabled: Generated<boolean>
   metadata: unknown
   version: Generated<number>
