@@ -12,8 +12,14 @@ import { openApiDocument } from './http/document.ts'
 import { healthRoutes } from './http/health.ts'
 import { logRequests } from './http/log.ts'
 import { problemErrors } from './http/problem.ts'
+import { refuseUnreadInput } from './http/unread-input.ts'
 import { getSessionByToken, sessionActor } from './members/sessions.ts'
+import { createGuardedFetch, type OutboundOptions } from './oidc/guarded-fetch.ts'
+import { createProviders } from './oidc/provider.ts'
+import { ssoRoutes } from './sso/routes.ts'
+import { createSecretBox } from './sso/secret-box.ts'
 import { uuid7 } from './uuid7.ts'
+import { domainRoutes } from './workspaces/domain-routes.ts'
 import { workspaceRoutes } from './workspaces/routes.ts'
 import { workspaceExists } from './workspaces/workspaces.ts'
 
@@ -23,10 +29,18 @@ export interface AppOptions {
   logger: FastifyBaseLogger
   /** The public keys of Assist's access tokens. */
   assistKeys: JWTVerifyGetKey
+  /** How identity providers are reached, over what the settings say: tests have a small internet of their own. */
+  outbound?: Partial<OutboundOptions> & { failureStepMs?: number }
 }
 
 /** The service: every plugin, in order. Tests build the same app. */
-export async function buildApp({ config, db, logger, assistKeys }: AppOptions): Promise<FastifyInstance> {
+export async function buildApp({
+  config,
+  db,
+  logger,
+  assistKeys,
+  outbound = {},
+}: AppOptions): Promise<FastifyInstance> {
   const app = fastify({
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -54,6 +68,22 @@ export async function buildApp({ config, db, logger, assistKeys }: AppOptions): 
     sessionToken: async token => sessionActor(await getSessionByToken(db, token, config.sessionIdleMinutes)),
   })
 
+  const box = createSecretBox(config)
+  const { failureStepMs, ...network } = outbound
+  const guard = createGuardedFetch({
+    allowedNetworks: config.outboundAllowedNetworks,
+    allowedPorts: config.outboundPorts,
+    allowHttp: config.outboundAllowHttp,
+    ...network,
+  })
+  app.addHook('onClose', () => guard.close())
+  const providers = createProviders({
+    guard,
+    allowHttp: config.outboundAllowHttp,
+    clockToleranceSeconds: config.clockToleranceSeconds,
+    ...(failureStepMs !== undefined && { failureStepMs }),
+  })
+
   await app.register(cookie)
   await app.register(cors, {
     origin: config.frontendOrigins,
@@ -72,7 +102,10 @@ export async function buildApp({ config, db, logger, assistKeys }: AppOptions): 
   await app.register(async admin => {
     problemErrors(admin)
     guardWorkspace(admin, { config, authenticate, workspaceExists: id => workspaceExists(db, id) })
+    refuseUnreadInput(admin)
     await admin.register(activityRoutes, { db })
+    await admin.register(domainRoutes, { config, db })
+    await admin.register(ssoRoutes, { config, db, box, providers })
   })
 
   return app

@@ -128,6 +128,18 @@ export function databaseRefusal(error: unknown): AppError | undefined {
   return undefined
 }
 
+/** Whether a statement failed because of this unique index. The transaction is then over; the caller refuses. */
+export function isUniqueViolation(error: unknown, index: string): boolean {
+  const { code, constraint } = error as { code?: string; constraint?: string }
+  return code === '23505' && constraint === index
+}
+
+/** Whether a statement failed because a row is missing, or still in use, by this table's foreign keys. */
+export function isForeignKeyViolation(error: unknown, table: string): boolean {
+  const fault = error as { code?: string; table?: string }
+  return fault.code === '23503' && fault.table === table
+}
+
 function isSerializationFault(error: unknown): boolean {
   const { code } = error as { code?: string }
   return code === '40P01' || code === '40001'

@@ -98,8 +98,12 @@ export function guardWorkspace(
 export function guardService(scope: FastifyInstance, authenticate: Authenticate, serviceScope: string): void {
   scope.addHook('onRequest', async request => {
     await authenticate(request)
-    if (actorOf(request).type !== 'service') {
-      throw new AppError('forbidden', `This needs an access token with the scope ${serviceScope}.`)
-    }
+    requireService(actorOf(request), { assistServiceScope: serviceScope })
   })
+}
+
+/** Refuses everybody but Assist's back-ends, on a route that shares its scope with others. */
+export function requireService(actor: Actor, { assistServiceScope }: Pick<Config, 'assistServiceScope'>): void {
+  if (actor.type === 'service') return
+  throw new AppError('forbidden', `This needs an access token with the scope ${assistServiceScope}.`)
 }

@@ -1,10 +1,12 @@
 import type { FastifyError } from 'fastify'
+import type { z } from 'zod'
 import { databaseRefusal } from '../db/database.ts'
 import { AppError, type FieldError } from '../errors.ts'
 
+/** One fault as fastify-zod-openapi reports it. */
 interface Validation {
-  instancePath: string
   message?: string
+  params: { issue: z.core.$ZodIssue }
 }
 
 /**
@@ -44,14 +46,24 @@ export function toAppError(error: unknown): AppError {
 const places: Record<string, string> = { querystring: 'query', params: 'path', headers: 'header', body: 'body' }
 
 function invalid(validation: Validation[], context: string): AppError {
-  const errors: FieldError[] = validation.map(({ instancePath, message }) => ({
-    pointer: instancePath,
-    message: message ?? 'is not valid',
-  }))
+  const errors = validation.flatMap(fieldErrors)
   const place = places[context] ?? context
   const first = errors[0]
   const at = first?.pointer ? ` at ${first.pointer}` : ''
   return new AppError('invalid', `The request ${place} is not valid${at}: ${first?.message ?? 'see errors'}.`, {
     errors,
   })
+}
+
+function fieldErrors({ message = 'is not valid', params: { issue } }: Validation): FieldError[] {
+  if (issue.code !== 'unrecognized_keys') return [{ pointer: pointerTo(issue.path), message }]
+  return issue.keys.map(key => ({
+    pointer: pointerTo([...issue.path, key]),
+    message: 'is not known here, leave it out',
+  }))
+}
+
+/** A JSON pointer (RFC 6901): empty for the whole. */
+function pointerTo(path: readonly PropertyKey[]): string {
+  return path.map(each => `/${String(each).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
 }

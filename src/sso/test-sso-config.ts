@@ -1,0 +1,98 @@
+import { recordActivity } from '../activity/activity.ts'
+import type { Actor } from '../actor.ts'
+import type { Db } from '../db/database.ts'
+import { AppError, type ErrorCode } from '../errors.ts'
+import type { ProviderCheck } from '../oidc/provider.ts'
+import { checkDomainsFit, checkDomainsFree, parseAllowedDomains } from './allowed-domains.ts'
+import type { SsoDependencies } from './save-sso-config.ts'
+import { findSsoConfig, notConfigured, type SsoSettings } from './sso-config.ts'
+
+export interface SsoCheck extends Omit<ProviderCheck, 'name'> {
+  name: ProviderCheck['name'] | 'allowed_domains' | 'client_secret'
+}
+
+export interface SsoTest {
+  /** Nothing failed; there may be warnings. */
+  passed: boolean
+  issuer: string
+  checks: SsoCheck[]
+}
+
+export interface SsoTestInput {
+  workspaceId: string
+  /** Settings that are not saved yet, over the saved ones. */
+  draft: Partial<Pick<SsoSettings, 'issuer' | 'allowedDomains'>>
+  actor: Actor
+}
+
+/**
+ * Tests the saved configuration, or a draft before it is saved, check by check, each with what to change. Nothing but the
+ * entry is stored.
+ * @throws {AppError} `sso_not_configured` where there is neither a draft issuer nor a saved one
+ */
+export async function testSsoConfig(
+  { db, providers, config }: Omit<SsoDependencies, 'box'>,
+  { workspaceId, draft, actor }: SsoTestInput,
+): Promise<SsoTest> {
+  const stored = await findSsoConfig(db, workspaceId)
+  const issuer = draft.issuer ?? stored?.issuer
+  if (issuer === undefined) throw notConfigured()
+  const domains = draft.allowedDomains ?? stored?.allowedDomains ?? []
+  const checks: SsoCheck[] = [
+    ...(await providers.test(issuer)),
+    await checkDomains(async () => {
+      const parsed = parseAllowedDomains(domains)
+      checkDomainsFit(issuer, parsed, config)
+      await checkDomainsFree(db, workspaceId, parsed)
+      return parsed
+    }),
+    checkSecret(stored?.issuer === issuer),
+  ]
+  const failed = checks.filter(check => check.result === 'fail')
+  await recordTest(db, { workspaceId, issuer, failed, actor })
+  return { passed: failed.length === 0, issuer, checks }
+}
+
+async function checkDomains(parse: () => Promise<string[]>): Promise<SsoCheck> {
+  const name = 'allowed_domains'
+  try {
+    const domains = await parse()
+    if (domains.length > 0) return { name, result: 'pass', message: `Addresses must be at ${domains.join(', ')}.` }
+    const message = 'Addresses may be at any domain: whoever the provider lets in can sign in.'
+    return { name, result: 'warn', message, fix: 'List the domains of your organization in allowedDomains.' }
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error
+    return { name, result: 'fail', message: error.message, code: error.code }
+  }
+}
+
+/** Whether the provider accepts the secret shows at the first sign-in only: it is asked for with a code. */
+function checkSecret(isStored: boolean): SsoCheck {
+  const name = 'client_secret'
+  if (isStored) return { name, result: 'pass', message: 'A client secret is stored for this issuer.' }
+  const message = 'No client secret is stored for this issuer.'
+  return { name, result: 'warn', message, fix: 'Give the clientSecret when you save.' }
+}
+
+interface TestEntry {
+  workspaceId: string
+  issuer: string
+  failed: SsoCheck[]
+  actor: Actor
+}
+
+async function recordTest(db: Db, { workspaceId, issuer, failed, actor }: TestEntry): Promise<void> {
+  const codes = failed.map(({ name, code }): { check: string; code?: ErrorCode } => ({
+    check: name,
+    ...(code && { code }),
+  }))
+  await db.transaction().execute(async trx =>
+    recordActivity(trx, {
+      workspaceId,
+      action: 'sso_config.tested',
+      actor,
+      target: { type: 'sso_config', id: workspaceId },
+      detail: { issuer: issuer.slice(0, 1000), passed: failed.length === 0, failed: codes },
+    }),
+  )
+}

@@ -1,0 +1,400 @@
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { createSecretBox } from '../../src/sso/secret-box.ts'
+import { findLoginConfig } from '../../src/sso/sso-config.ts'
+import { bearer, makeApp, makeWorkspace, serviceHeaders, type TestApp } from '../helpers/app.ts'
+import { html, json, makeScriptedProvider, type ScriptedProvider } from '../helpers/scripted-provider.ts'
+
+const secret = 'corp-secret-4f1c'
+
+interface World extends TestApp {
+  provider: ScriptedProvider
+  workspaceId: string
+  headers: { authorization: string }
+  url: string
+  good: { issuer: string; clientId: string; clientSecret: string; allowedDomains: string[] }
+  put: (payload: object, headers?: Record<string, string>) => Promise<Reply>
+  patch: (payload: object, headers?: Record<string, string>) => Promise<Reply>
+  get: () => Promise<Reply>
+  actions: () => Promise<string[]>
+}
+
+type Reply = Awaited<ReturnType<TestApp['app']['inject']>>
+
+/** A workspace `acme` and the provider that its owner is about to configure. */
+async function makeWorld(t: Test, settings: Record<string, string> = {}): Promise<World> {
+  const provider = await makeScriptedProvider(t)
+  const outbound = { ...provider.network.outbound, failureStepMs: 1 }
+  const test = await makeApp(t, { settings: { OUTBOUND_ALLOW_HTTP: 'false', ...settings }, options: { outbound } })
+  const { workspaceId, headers, url: workspaceUrl } = await makeWorkspace(test)
+  const url = `${workspaceUrl}/sso-config`
+  const send =
+    (method: 'PUT' | 'PATCH') =>
+    (payload: object, more: Record<string, string> = {}) =>
+      test.app.inject({ method, url, headers: { ...headers, ...more }, payload })
+  return {
+    ...test,
+    provider,
+    workspaceId,
+    headers,
+    url,
+    good: { issuer: provider.issuer, clientId: 'assist-acme', clientSecret: secret, allowedDomains: ['corp.example'] },
+    put: send('PUT'),
+    patch: send('PATCH'),
+    get: () => test.app.inject({ url, headers }),
+    actions: async () => {
+      const rows = await test.db
+        .selectFrom('activity_entries')
+        .select('action')
+        .where('workspace_id', '=', workspaceId)
+        .where('action', 'like', 'sso%')
+        .orderBy('id')
+        .execute()
+      return rows.map(row => row.action)
+    },
+  }
+}
+
+t.test('PUT checks the provider, saves, and answers with all that the admin needs at the provider', async t => {
+  const { put, get, good, provider, workspaceId, actions } = await makeWorld(t)
+  t.match((await get()).json(), { status: 404, code: 'sso_not_configured' })
+  const saved = await put(good)
+  t.equal(saved.statusCode, 200, saved.body)
+  t.match(saved.json(), {
+    issuer: provider.issuer,
+    clientId: 'assist-acme',
+    hasClientSecret: true,
+    previousSecretUntil: null,
+    tokenAuthMethod: null,
+    autoProvision: false,
+    allowedDomains: ['corp.example'],
+    trustUnverifiedEmail: false,
+    enabled: true,
+    enforced: false,
+    redirectUri: `https://sso.assist.example/sso/${workspaceId}/callback`,
+    startUrl: `https://sso.assist.example/sso/${workspaceId}/start`,
+    endpoints: { token: /^https:/, jwks: /^https:/ },
+    version: 1,
+  })
+  t.equal(saved.headers.etag, '"1"')
+  t.same((await get()).json(), saved.json())
+  t.equal((await put(good)).json().version, 1, 'saving the same again changes nothing')
+  t.same(await actions(), ['sso_config.saved'])
+})
+
+t.test('a client secret is in no answer, log line or entry, and in the database only sealed', async t => {
+  const { put, patch, get, good, log, db, provider } = await makeWorld(t)
+  const replies = [await put(good), await patch({ clientSecret: `${secret}-2` }), await get()]
+  provider.script.answer.discovery = html()
+  replies.push(await put({ ...good, clientSecret: `${secret}-3` }), await put({ ...good, clientSecret: { a: secret } }))
+  const entries = await db.selectFrom('activity_entries').selectAll().execute()
+  const rows = await sql<{ text: string }>`
+    SELECT c::text AS text FROM sso_configs c UNION ALL SELECT convert_from(s.sealed, 'LATIN1') || s::text FROM sso_client_secrets s`.execute(
+    db,
+  )
+  t.equal(rows.rows.length, 3, 'the config, the secret and the one before')
+  for (const text of [...replies.map(reply => reply.body), log(), JSON.stringify(entries), JSON.stringify(rows.rows)]) {
+    t.notMatch(text, secret)
+  }
+})
+
+t.test('a new secret is tried first and the one before still works for a week; a third drops the first', async t => {
+  const { put, patch, good, db, workspaceId, config } = await makeWorld(t)
+  const login = () => findLoginConfig(db, createSecretBox(config), workspaceId)
+  t.equal(await login(), undefined)
+  await put(good)
+  t.match(await login(), { clientSecrets: [secret], version: 1, allowedDomains: ['corp.example'], verifiedDomains: [] })
+  const { previousSecretUntil } = (await patch({ clientSecret: 'second' })).json()
+  t.ok(Math.abs(Date.parse(previousSecretUntil) - Date.now() - 7 * 86_400_000) < 60_000)
+  t.same((await login())?.clientSecrets, ['second', secret])
+  await patch({ clientSecret: 'third' })
+  t.same((await login())?.clientSecrets, ['third', 'second'])
+  await db
+    .updateTable('sso_client_secrets')
+    .set({ expires_at: '2026-01-01T00:00:00Z' })
+    .where('expires_at', 'is not', null)
+    .execute()
+  t.same((await login())?.clientSecrets, ['third'])
+  t.equal((await patch({ clientSecret: 'third' })).json().version, 3, 'the stored secret is no change')
+})
+
+t.test('the stored secret goes on with its issuer and never goes to another', async t => {
+  const { put, patch, good, provider, db, workspaceId, config } = await makeWorld(t)
+  const { clientSecret: _secret, ...withoutSecret } = good
+  t.match((await put(withoutSecret)).json(), { status: 400, code: 'sso_secret_missing' })
+  await put(good)
+  t.match((await put({ ...withoutSecret, autoProvision: true })).json(), { version: 2, hasClientSecret: true })
+  const other = await makeScriptedProvider(t, { issuer: 'https://newidp.corp.example', network: provider.network })
+  t.match((await patch({ issuer: other.issuer })).json(), { status: 400, code: 'sso_secret_missing' })
+  t.match((await patch({ issuer: other.issuer, clientSecret: 'new' })).json(), { version: 3, issuer: other.issuer })
+  const login = await findLoginConfig(db, createSecretBox(config), workspaceId)
+  t.same(login?.clientSecrets, ['new'], 'the secret of the issuer before is gone')
+})
+
+t.test('PATCH changes what it names; sign-in can be switched off while the provider is away, not on', async t => {
+  const { put, patch, good, provider } = await makeWorld(t)
+  t.match((await patch({ enabled: true })).json(), { code: 'sso_not_configured' })
+  await put(good)
+  await provider.stop()
+  t.match((await patch({ enabled: false })).json(), { enabled: false, clientId: 'assist-acme', version: 2 })
+  t.match((await patch({ enabled: true })).json(), { status: 400, code: 'sso_discovery_failed' })
+  await provider.start()
+  t.match((await patch({ enabled: true })).json(), { enabled: true, version: 3 })
+})
+
+t.test('If-Match saves only over the version that the admin has seen, in the write itself', async t => {
+  const { app, put, patch, good, url, headers } = await makeWorld(t)
+  t.match((await put(good, { 'if-match': '"1"' })).json(), { status: 412, code: 'version_conflict' })
+  await put(good)
+  t.match((await patch({ autoProvision: true }, { 'if-match': '"7"' })).json(), {
+    status: 412,
+    code: 'version_conflict',
+  })
+  t.match((await patch({ autoProvision: true }, { 'if-match': '*' })).json(), { status: 400, code: 'invalid' })
+  const both = await Promise.all([
+    patch({ issuer: good.issuer, clientId: 'a' }, { 'if-match': '"1"' }),
+    patch({ issuer: good.issuer, clientId: 'b' }, { 'if-match': '"1"' }),
+  ])
+  t.same(both.map(reply => reply.statusCode).toSorted((a, b) => a - b), [200, 412])
+  const remove = (etag: string) => app.inject({ method: 'DELETE', url, headers: { ...headers, 'if-match': etag } })
+  t.match((await remove('"1"')).json(), { status: 412, code: 'version_conflict' })
+  t.equal((await remove('"2"')).statusCode, 204)
+  t.match((await remove('"2"')).json(), { status: 404, code: 'sso_not_configured' })
+})
+
+t.test('two admins who save at the same moment never both win', async t => {
+  const { put, good, actions } = await makeWorld(t)
+  const replies = await Promise.all(['a', 'b', 'c'].map(clientId => put({ ...good, clientId })))
+  const won = replies.filter(reply => reply.statusCode === 200)
+  t.equal((await actions()).length, won.length)
+  for (const reply of replies) if (!won.includes(reply)) t.match(reply.json(), { status: 409, code: 'conflict' })
+})
+
+t.test('DELETE ends neither membership nor session, and leaves no secret', async t => {
+  const { app, put, good, url, headers, db, workspaceId, actions } = await makeWorld(t)
+  await put(good)
+  t.equal((await app.inject({ method: 'DELETE', url, headers })).statusCode, 204)
+  t.same(await db.selectFrom('sso_client_secrets').selectAll().execute(), [])
+  t.same(await actions(), ['sso_config.saved', 'sso_config.deleted'])
+  t.equal((await db.selectFrom('workspaces').select('id').where('id', '=', workspaceId).execute()).length, 1)
+})
+
+t.test('whatever is wrong with an issuer has its code, and the configuration before stays in force', async t => {
+  const { put, get, good, provider, actions, log } = await makeWorld(t)
+  await put(good)
+  const before = (await get()).json()
+  const { network } = provider
+  network.setAddresses('inside.example', ['10.0.0.5'])
+  const connectionsBefore = network.connections.length
+  const typed: [string, string][] = [
+    ['oidc-disc-002', 'https://login.microsoftonline.com/common/v2.0'],
+    ['oidc-ssrf-001', 'http://169.254.169.254/latest/meta-data'],
+    ...['10.0.0.5', '192.168.1.1', '127.0.0.1', '[::1]', '[fd00::1]', '100.64.0.1', '0.0.0.0'].map(
+      (host): [string, string] => ['oidc-ssrf-002', `https://${host}`],
+    ),
+    ['oidc-ssrf-003', 'https://inside.example'],
+    ['oidc-ssrf-009', 'https://[::ffff:169.254.169.254]/'],
+    ...['2130706433', '0177.0.0.1', '0x7f.1', '127.1', '0'].map((host): [string, string] => [
+      'oidc-ssrf-010',
+      `https://${host}/`,
+    ]),
+    ...['file:///etc/passwd', 'ftp://idp.corp.example', 'data:application/json,{}', 'http://idp.corp.example'].map(
+      (issuer): [string, string] => ['oidc-ssrf-011', issuer],
+    ),
+    ...['?x=1', '#a'].map((end): [string, string] => ['oidc-ssrf-012', `https://idp.corp.example${end}`]),
+    ['oidc-ssrf-012', 'https://u:p@idp.corp.example'],
+  ]
+  const codes: Record<string, string> = {
+    'oidc-disc-002': 'sso_issuer_multi_tenant',
+    'oidc-ssrf-001': 'sso_issuer_insecure',
+    'oidc-ssrf-011': 'sso_issuer_insecure',
+    'oidc-ssrf-012': 'sso_issuer_invalid',
+  }
+  for (const [id, issuer] of typed) {
+    const reply = await put({ ...good, issuer })
+    t.match(reply.json(), { status: 400, code: codes[id] ?? 'sso_issuer_blocked' }, `${id}: ${issuer}`)
+  }
+  t.equal(network.connections.length, connectionsBefore, 'nothing was connected to')
+
+  const scripted: [string, string, () => void][] = [
+    ['oidc-disc-009', 'sso_discovery_invalid', () => (provider.script.answer.discovery = html())],
+    [
+      'oidc-disc-010',
+      'sso_discovery_invalid',
+      () => (provider.script.document = ({ jwks_uri: _uri, ...rest }) => rest),
+    ],
+    ['oidc-disc-018', 'sso_discovery_failed', () => (provider.script.answer.discovery = json(500, {}))],
+    [
+      'oidc-mt-006',
+      'sso_issuer_mismatch',
+      () => (provider.script.document = d => ({ ...d, issuer: 'https://other.example' })),
+    ],
+    [
+      'oidc-ssrf-006',
+      'sso_issuer_blocked',
+      () => (provider.script.document = d => ({ ...d, token_endpoint: 'https://10.0.0.5/token' })),
+    ],
+  ]
+  for (const [id, code, arrange] of scripted) {
+    provider.reset()
+    arrange()
+    const reply = await put({ ...good, clientId: 'changed' })
+    t.match(reply.json(), { status: 400, code }, id)
+  }
+  t.same((await get()).json(), before)
+  t.same(await actions(), ['sso_config.saved'])
+  t.notMatch(log(), /"level":50/)
+})
+
+t.test(
+  'oidc-disc-003, oidc-disc-008: a foreign issuer is refused with both spellings; a pasted discovery URL is reduced',
+  async t => {
+    const { put, good, provider } = await makeWorld(t)
+    const pasted = `${provider.issuer}/.well-known/openid-configuration`
+    provider.script.document = document => ({ ...document, issuer: 'https://other.example' })
+    const refused = (await put({ ...good, issuer: pasted })).json()
+    t.equal(refused.code, 'sso_issuer_mismatch')
+    t.match(refused.detail, provider.issuer)
+    t.match(refused.detail, 'https://other.example')
+    provider.reset()
+    t.match((await put({ ...good, issuer: pasted })).json(), { issuer: provider.issuer })
+  },
+)
+
+t.test(
+  "oidc-disc-004 to 007: the provider's own spelling of its slash is stored, and stays with the next save",
+  async t => {
+    const { provider, put, good } = await makeWorld(t)
+    for (const [issuer, typed] of [
+      ['https://tenant.auth0.example/', 'https://tenant.auth0.example'],
+      ['https://auth.corp.example/application/o/assist/', 'https://auth.corp.example/application/o/assist/'],
+      ['https://kc.corp.example/realms/main', 'https://kc.corp.example/realms/main/'],
+    ] as const) {
+      await makeScriptedProvider(t, { issuer, network: provider.network })
+      t.equal((await put({ ...good, issuer: typed })).json().issuer, issuer)
+      const { clientSecret: _secret, ...again } = good
+      t.equal((await put({ ...again, issuer })).json().issuer, issuer, 'and the secret goes on')
+    }
+  },
+)
+
+t.test('oidc-dom-005, 006, 009: domains are stored in one spelling; what is no domain is named', async t => {
+  const { put, good } = await makeWorld(t)
+  const save = async (...allowedDomains: string[]) => (await put({ ...good, allowedDomains })).json()
+  t.same((await save(' Corp.EXAMPLE ', '@corp.example', 'corp.example')).allowedDomains, ['corp.example'])
+  t.same((await save('bücher.example')).allowedDomains, ['xn--bcher-kva.example'])
+  for (const entry of [
+    'https://corp.example/',
+    '*.corp.example',
+    '',
+    'com',
+    `${'a'.repeat(300)}.example`,
+    'a@b.example',
+  ]) {
+    const refused = await save('corp.example', entry)
+    t.match(refused, { status: 400, code: 'sso_domain_invalid', errors: [{ pointer: '/allowedDomains/1' }] }, entry)
+  }
+})
+
+t.test('oidc-mt-003: a domain that another workspace has proved is refused, one of its own is not', async t => {
+  const test = await makeWorld(t)
+  const globex = await makeWorkspace(test, { name: 'globex' })
+  const approve = (url: string) =>
+    test.app.inject({ method: 'PUT', url: `${url}/domains/corp.example`, headers: serviceHeaders })
+  await approve(globex.url)
+  t.match((await test.put(test.good)).json(), { status: 400, code: 'sso_domain_unverified' })
+  await test.app.inject({ method: 'DELETE', url: `${globex.url}/domains/corp.example`, headers: serviceHeaders })
+  await approve(test.url.replace('/sso-config', ''))
+  t.equal((await test.put(test.good)).statusCode, 200)
+})
+
+t.test('an issuer that serves many customers needs a list of domains, without web-mail', async t => {
+  const { put, good, provider } = await makeWorld(t, { SHARED_ISSUERS: 'https://accounts.shared.example' })
+  const { issuer } = await makeScriptedProvider(t, {
+    issuer: 'https://accounts.shared.example',
+    network: provider.network,
+  })
+  const save = async (allowedDomains?: string[]) => (await put({ ...good, issuer, allowedDomains })).json()
+  t.match(await save(), { status: 400, code: 'sso_domain_required' })
+  t.match(await save(['corp.example', 'gmail.com']), { status: 400, code: 'sso_domain_invalid', detail: /gmail\.com/ })
+  t.match(await save(['corp.example']), { version: 1 })
+})
+
+t.test(
+  'bodies are strict: an unknown member, a wrong type and enforcing are refused, and nothing is asked',
+  async t => {
+    const { put, patch, good, provider } = await makeWorld(t)
+    for (const [pointer, payload] of [
+      ['/colour', { ...good, colour: 'red' }],
+      ['/autoProvision', { ...good, autoProvision: 'yes' }],
+      ['/enforced', { ...good, enforced: true }],
+      ['/clientId', { ...good, clientId: ' ' }],
+      ['/tokenAuthMethod', { ...good, tokenAuthMethod: 'private_key_jwt' }],
+    ] as const) {
+      t.match((await put(payload)).json(), { status: 400, code: 'invalid', errors: [{ pointer }] })
+    }
+    t.match((await patch({ clientID: 'x' })).json(), { status: 400, code: 'invalid' })
+    t.same(provider.requests, [])
+  },
+)
+
+t.test('the test says check by check what is right and what to change, of the saved settings or a draft', async t => {
+  const { app, put, good, url, headers, provider, actions, db } = await makeWorld(t)
+  const test = async (payload?: object) =>
+    (await app.inject({ method: 'POST', url: `${url}/test`, headers, ...(payload && { payload }) })).json()
+  t.match(await test(), { status: 404, code: 'sso_not_configured' })
+  const draft = await test({ issuer: good.issuer })
+  t.match(draft, { passed: true, issuer: good.issuer })
+  t.match(byName(draft), {
+    issuer_match: { result: 'pass' },
+    keys: { result: 'pass' },
+    allowed_domains: { result: 'warn', fix: /allowedDomains/ },
+    client_secret: { result: 'warn' },
+  })
+  await put(good)
+  t.match(byName(await test()), { allowed_domains: { result: 'pass' }, client_secret: { result: 'pass' } })
+  provider.script.answer.discovery = html()
+  t.match(await test(), { passed: false, checks: [{ name: 'issuer', result: 'pass' }] })
+  t.match(byName(await test({ allowedDomains: ['*.corp.example'] })), {
+    document: { result: 'fail', code: 'sso_discovery_invalid' },
+    allowed_domains: { result: 'fail', code: 'sso_domain_invalid' },
+  })
+  t.match(byName(await test({ issuer: 'https://10.0.0.5' })), { reachable: { code: 'sso_issuer_blocked' } })
+  t.equal((await actions()).filter(action => action === 'sso_config.tested').length, 5)
+  const { detail } = await db
+    .selectFrom('activity_entries')
+    .select('detail')
+    .orderBy('id', 'desc')
+    .executeTakeFirstOrThrow()
+  t.match(detail, { passed: false, failed: [{ check: 'reachable', code: 'sso_issuer_blocked' }] })
+})
+
+function byName({ checks }: { checks: { name: string }[] }): Record<string, object> {
+  return Object.fromEntries(checks.map(check => [check.name, check]))
+}
+
+t.test('oidc-mt-007: an admin of another workspace gets 404 for each way in, and nothing goes out', async t => {
+  const test = await makeWorld(t)
+  const { put, good, url, provider, get } = test
+  await put(good)
+  const { headers } = await makeWorkspace(test, { name: 'evilco' })
+  const before = [provider.requests.length, (await get()).body]
+  for (const [method, at, payload] of [
+    ['GET', url],
+    ['PUT', url, good],
+    ['PATCH', url, { enabled: false }],
+    ['DELETE', url],
+    ['POST', `${url}/test`, {}],
+  ] as const) {
+    const reply = await test.app.inject({ method, url: at, headers, ...(payload && { payload }) })
+    t.match(reply.json(), { status: 404, code: 'not_found' })
+  }
+  t.same([provider.requests.length, (await get()).body], before)
+})
+
+t.test('the configuration of a workspace is for its admins and owners', async t => {
+  const { app, workspaceId, url } = await makeWorld(t)
+  const read = async (role: string) =>
+    (await app.inject({ url, headers: await bearer({ workspace: workspaceId, role }) })).statusCode
+  t.same(await Promise.all(['member', 'admin', 'owner'].map(read)), [403, 404, 404])
+})
