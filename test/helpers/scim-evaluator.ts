@@ -1,0 +1,18 @@
+import type { Mode, ResourceTypeName } from '../../src/scim/attributes.ts'
+import { matches as matchesFilter } from '../../src/scim/evaluate.ts'
+import { parseFilter } from '../../src/scim/filter.ts'
+import type { Filter } from '../../src/scim/filter.ts'
+import type { ScimResource } from '../../src/scim/value.ts'
+
+/**
+ * Whether a resource, as the client sees it, matches a filter: what SQL must answer too. PATCH evaluates its value
+ * filters by the same code, so a disagreement is a fault in one of the two.
+ */
+export function matches(
+  filter: Filter | string,
+  resource: ScimResource,
+  { type = 'User', mode = 'tolerant' }: { type?: ResourceTypeName; mode?: Mode } = {},
+): boolean {
+  const tree = typeof filter === 'string' ? parseFilter(filter) : filter
+  return matchesFilter(tree, resource, { type, mode, leniencies: [] })
+}
