@@ -33,6 +33,10 @@ const settings = {
   trustUnverifiedEmail: z.boolean().meta({
     description: 'Lets in addresses that the provider calls unverified. Recorded in the activity log',
   }),
+  directoryClaim: z.enum(['sub', 'oid']).nullable().meta({
+    description:
+      'The claim that a directory sends as externalId (Okta: sub, Entra: oid); null: only e-mail finds a member',
+  }),
   enabled: z.boolean().meta({ description: 'People can sign in by it' }),
 }
 
@@ -43,6 +47,7 @@ const replacement = z.strictObject({
   autoProvision: settings.autoProvision.default(false),
   allowedDomains: settings.allowedDomains.default([]),
   trustUnverifiedEmail: settings.trustUnverifiedEmail.default(false),
+  directoryClaim: settings.directoryClaim.default(null),
   enabled: settings.enabled.default(true),
   enforced: enforced.optional(),
 })

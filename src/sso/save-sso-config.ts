@@ -110,13 +110,12 @@ async function store(dependencies: SsoDependencies, write: Write): Promise<Store
     if (clientSecret !== undefined) {
       await writeSecret(trx, { workspaceId, keepPrevious: stored?.issuer === settings.issuer, box, clientSecret })
     }
-    const { trustUnverifiedEmail, allowedDomains, enabled, autoProvision, issuer, clientId } = settings
     await recordActivity(trx, {
       workspaceId,
       action: 'sso_config.saved',
       actor: write.actor,
       target: { type: 'sso_config', id: workspaceId },
-      detail: { changed, issuer, clientId, enabled, autoProvision, allowedDomains, trustUnverifiedEmail },
+      detail: { changed, ...settings },
     })
     return getSsoConfig(trx, workspaceId)
   })
@@ -140,9 +139,10 @@ function newSecret(box: SecretBox, { workspaceId, settings, stored, clientSecret
   )
 }
 
-function settingsOf(stored: StoredSsoConfig): SsoSettings {
-  const { issuer, clientId, tokenAuthMethod, autoProvision, allowedDomains, trustUnverifiedEmail, enabled } = stored
-  return { issuer, clientId, tokenAuthMethod, autoProvision, allowedDomains, trustUnverifiedEmail, enabled }
+function settingsOf({ issuer, clientId, tokenAuthMethod, ...stored }: StoredSsoConfig): SsoSettings {
+  const { autoProvision, allowedDomains, trustUnverifiedEmail, directoryClaim, enabled } = stored
+  const people = { autoProvision, allowedDomains, trustUnverifiedEmail, directoryClaim }
+  return { issuer, clientId, tokenAuthMethod, ...people, enabled }
 }
 
 function changedSettings(settings: SsoSettings, stored: StoredSsoConfig | undefined): string[] {
@@ -159,6 +159,7 @@ async function writeSettings(trx: Trx, { workspaceId, settings, metadata, stored
     auto_provision: settings.autoProvision,
     allowed_domains: settings.allowedDomains,
     trust_unverified_email: settings.trustUnverifiedEmail,
+    directory_claim: settings.directoryClaim,
     enabled: settings.enabled,
     metadata: JSON.stringify(metadata),
   }

@@ -16,6 +16,8 @@ export interface SsoSettings {
   autoProvision: boolean
   allowedDomains: string[]
   trustUnverifiedEmail: boolean
+  /** The claim that equals a directory's externalId; null: only the e-mail address finds a member. */
+  directoryClaim: 'sub' | 'oid' | null
   enabled: boolean
 }
 
@@ -27,8 +29,6 @@ export interface LoginConfig extends SsoSettings {
   version: number
   /** The domains that this workspace has proved to be its own. */
   verifiedDomains: string[]
-  /** The claim that equals a directory's externalId; null: only the e-mail address finds a member. */
-  directoryClaim: 'sub' | 'oid' | null
 }
 
 /** What is stored, with the newest secret still sealed. */
@@ -46,7 +46,8 @@ export interface StoredSsoConfig extends SsoSettings {
 
 const settings = sql`
   c.issuer, c.client_id AS "clientId", c.token_auth_method AS "tokenAuthMethod", c.auto_provision AS "autoProvision",
-  c.allowed_domains AS "allowedDomains", c.trust_unverified_email AS "trustUnverifiedEmail", c.enabled, c.version`
+  c.allowed_domains AS "allowedDomains", c.trust_unverified_email AS "trustUnverifiedEmail",
+  c.directory_claim AS "directoryClaim", c.enabled, c.version`
 
 interface LoginConfigRow extends Omit<LoginConfig, 'clientSecrets'> {
   secretIds: string[]
@@ -56,7 +57,7 @@ interface LoginConfigRow extends Omit<LoginConfig, 'clientSecrets'> {
 const findConfig = prepared<{ workspaceId: string }, LoginConfigRow>(
   'sso_config_find',
   ({ workspaceId }) => sql`
-    SELECT c.workspace_id AS "workspaceId", ${settings}, c.directory_claim AS "directoryClaim", s.ids AS "secretIds", s.sealed AS "sealedSecrets",
+    SELECT c.workspace_id AS "workspaceId", ${settings}, s.ids AS "secretIds", s.sealed AS "sealedSecrets",
            ARRAY(SELECT d.domain FROM domains d WHERE d.workspace_id = c.workspace_id AND d.verified_at IS NOT NULL)
              AS "verifiedDomains"
       FROM sso_configs c

@@ -69,6 +69,7 @@ t.test('PUT checks the provider, saves, and answers with all that the admin need
     autoProvision: false,
     allowedDomains: ['corp.example'],
     trustUnverifiedEmail: false,
+    directoryClaim: null,
     enabled: true,
     enforced: false,
     redirectUri: `https://sso.assist.example/sso/${workspaceId}/callback`,
