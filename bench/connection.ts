@@ -1,0 +1,110 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+
+/** The body is left as bytes until somebody asks for its text: most of what a run receives is only counted. */
+export interface Answer {
+  status: number
+  bytes: number
+  text: () => string
+}
+
+export interface Connection {
+  /** Sends a request and waits for its answer; one at a time. Refused when the server closes the connection. */
+  request: (method: string, path: string, body?: string | Buffer) => Promise<Answer>
+  close: () => void
+}
+
+/** Where a SCIM service is, and how to prove who asks. */
+export interface Endpoint {
+  /** http:// URL that `/Users` is appended to. */
+  baseUrl: string
+  token: string
+}
+
+/**
+ * A keep-alive HTTP/1.1 connection on a plain socket. The load generator shares the machine with what it measures, and
+ * an ordinary client costs several times as much for each request.
+ */
+export async function openConnection({ baseUrl, token }: Endpoint): Promise<Connection> {
+  const { hostname, host, port, pathname } = new URL(baseUrl)
+  const socket = connect({ host: hostname, port: Number(port), noDelay: true })
+  await once(socket, 'connect')
+
+  let receive: ((chunk: Buffer) => void) | undefined
+  let refuse: ((error: Error) => void) | undefined
+  socket.on('data', (chunk: Buffer) => receive?.(chunk))
+  socket.on('error', error => refuse?.(error))
+  socket.on('close', () => refuse?.(new Error('The server closed the connection.')))
+
+  const common = `Host: ${host}\r\nAuthorization: Bearer ${token}\r\nAccept: application/scim+json\r\n`
+  return {
+    request: async (method, path, body) => {
+      if (socket.destroyed) throw new Error('The server closed the connection.')
+      const head = `${method} ${pathname}${path} HTTP/1.1\r\n${common}`
+      const answered = new Promise<Answer>((resolve, reject) => {
+        const read = answerReader()
+        refuse = reject
+        receive = (chunk: Buffer) => {
+          const answer = read(chunk)
+          if (answer) resolve(answer)
+        }
+      })
+      if (body === undefined) {
+        socket.write(`${head}\r\n`)
+      } else {
+        socket.cork()
+        socket.write(`${head}Content-Type: application/scim+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n`)
+        socket.write(body)
+        socket.uncork()
+      }
+      return answered
+    },
+    close: () => socket.destroy(),
+  }
+}
+
+/** Takes the pieces of one answer as they arrive, and gives the answer with the last of them. */
+function answerReader(): (chunk: Buffer) => Answer | undefined {
+  let head = ''
+  let unread: Buffer = Buffer.alloc(0)
+  const body: Buffer[] = []
+  let bytes = 0
+
+  return chunk => {
+    let piece = chunk
+    if (head === '') {
+      unread = unread.length === 0 ? chunk : Buffer.concat([unread, chunk])
+      const end = unread.indexOf('\r\n\r\n')
+      if (end === -1) return undefined
+      head = unread.toString('latin1', 0, end).toLowerCase()
+      piece = unread.subarray(end + 4)
+    }
+    body.push(piece)
+    bytes += piece.length
+
+    const status = Number(head.slice(9, 12))
+    const chunked = /\r\ntransfer-encoding: *chunked/.test(head)
+    const length = status === 204 || status === 304 ? 0 : Number(/\r\ncontent-length: *(\d+)/.exec(head)?.[1] ?? 0)
+    const complete = chunked ? endsChunks(body) : bytes >= length
+    if (!complete) return undefined
+    return { status, bytes, text: () => (chunked ? joinChunks(Buffer.concat(body)) : Buffer.concat(body)).toString() }
+  }
+}
+
+/** The last chunk is empty. JSON has no line break of this form, so it cannot be mistaken for content. */
+function endsChunks(pieces: Buffer[]): boolean {
+  const tail = Buffer.concat(pieces.slice(-5)).subarray(-5).toString('latin1')
+  return tail === '0\r\n\r\n'
+}
+
+function joinChunks(coded: Buffer): Buffer {
+  const parts: Buffer[] = []
+  for (let at = 0; at < coded.length;) {
+    const lineEnd = coded.indexOf('\r\n', at)
+    const size = Number.parseInt(coded.toString('latin1', at, lineEnd), 16)
+    if (size === 0) break
+    parts.push(coded.subarray(lineEnd + 2, lineEnd + 2 + size))
+    at = lineEnd + 2 + size + 2
+  }
+  return Buffer.concat(parts)
+}

@@ -1,0 +1,24 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { runSql } from '../../test/helpers/admin-sql.ts'
+import type { Contender } from './contender.ts'
+
+const folder = join(import.meta.dirname, '../limit')
+const tokens = ['bench-1', 'bench-2'] as const
+
+export const limit: Contender = {
+  name: 'limit',
+  prepare: async databaseUrl => {
+    await runSql(databaseUrl, await readFile(join(folder, 'schema.sql'), 'utf8'))
+  },
+  command: ({ databaseUrl, port }) => ({
+    args: [join(folder, 'server.ts'), '--database', databaseUrl, '--port', String(port), '--tokens', tokens.join(',')],
+    readyPath: '/',
+  }),
+  makeTenants: async () => [
+    { scimPath: '/scim/v2', token: tokens[0] },
+    { scimPath: '/scim/v2', token: tokens[1] },
+  ],
+  userTables: ['users', 'activity'],
+  countUsers: users => `UPDATE counters SET total = total + ${users} WHERE workspace = 1`,
+}

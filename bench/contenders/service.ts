@@ -1,0 +1,56 @@
+import { join } from 'node:path'
+import { readConfig } from '../../src/config.ts'
+import { openDevelopmentIssuer } from '../../src/development-keys.ts'
+import { uuid7 } from '../../src/uuid7.ts'
+import type { Contender, Tenant } from './contender.ts'
+
+const server = join(import.meta.dirname, '../../src/server.ts')
+
+/** Tenants are made in this order, and ids grow with time. */
+const firstDirectory = '(SELECT id FROM directories ORDER BY id LIMIT 1)'
+
+export const service: Contender = {
+  name: 'service',
+  // It migrates by itself.
+  prepare: async () => {},
+  command: ({ databaseUrl, port }) => ({
+    args: [server],
+    environment: { NODE_ENV: 'development', DATABASE_URL: databaseUrl, PORT: String(port) },
+    readyPath: '/readyz',
+  }),
+  makeTenants: async (origin, folder) => {
+    const issuer = await openDevelopmentIssuer(readConfig({}), join(folder, '.data'))
+    const token = await issuer.sign({ sub: 'bench', scope: 'assist:workspaces' }, '1h')
+    const call = apiCaller(origin, token)
+    return [await makeTenant(call, 'first'), await makeTenant(call, 'second')]
+  },
+  userTables: ['members', 'scim_users', 'activity_entries', 'access_changes'],
+  countUsers: users =>
+    `UPDATE scim_counters SET total = total + ${users}
+     WHERE directory_id = ${firstDirectory} AND resource_type = 'User' AND slot = (
+       SELECT min(slot) FROM scim_counters WHERE directory_id = ${firstDirectory} AND resource_type = 'User'
+     )`,
+}
+
+type Call = (method: string, path: string, body?: object) => Promise<Record<string, string>>
+
+async function makeTenant(call: Call, name: string): Promise<Tenant> {
+  const workspace = `/v1/workspaces/${uuid7()}`
+  await call('PUT', workspace, { name })
+  const { id } = await call('POST', `${workspace}/directories`, { name })
+  const { token } = await call('POST', `${workspace}/directories/${id}/tokens`, {})
+  return { scimPath: `/scim/v2/${id}`, token: token! }
+}
+
+function apiCaller(origin: string, token: string): Call {
+  return async (method, path, body) => {
+    const answer = await fetch(`${origin}${path}`, {
+      method,
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      ...(body && { body: JSON.stringify(body) }),
+    })
+    const text = await answer.text()
+    if (!answer.ok) throw new Error(`${method} ${path} answered ${answer.status}: ${text}`)
+    return JSON.parse(text) as Record<string, string>
+  }
+}

@@ -1,0 +1,54 @@
+-- The least that can answer the workloads: no member, no access, no credential, and no key that nothing here needs.
+CREATE TABLE users (
+  workspace   integer NOT NULL,
+  id          uuid NOT NULL,
+  user_name   text NOT NULL,
+  external_id text,
+  emails      text[] NOT NULL,
+  active      boolean NOT NULL,
+  version     integer NOT NULL DEFAULT 1,
+  created_at  timestamptz(3) NOT NULL DEFAULT now(),
+  updated_at  timestamptz(3) NOT NULL DEFAULT now(),
+  doc         json NOT NULL,
+  PRIMARY KEY (workspace, id)
+);
+CREATE UNIQUE INDEX users_user_name ON users (workspace, lower(user_name));
+CREATE UNIQUE INDEX users_external_id ON users (workspace, external_id) WHERE external_id IS NOT NULL;
+CREATE INDEX users_emails ON users USING gin (emails) WITH (fastupdate = off);
+
+CREATE TABLE groups (
+  workspace    integer NOT NULL,
+  id           uuid NOT NULL,
+  display_name text NOT NULL,
+  version      integer NOT NULL DEFAULT 1,
+  created_at   timestamptz(3) NOT NULL DEFAULT now(),
+  updated_at   timestamptz(3) NOT NULL DEFAULT now(),
+  PRIMARY KEY (workspace, id)
+);
+CREATE INDEX groups_display_name ON groups (workspace, lower(display_name));
+
+CREATE TABLE group_members (
+  workspace integer NOT NULL,
+  group_id  uuid NOT NULL,
+  user_id   uuid NOT NULL,
+  PRIMARY KEY (group_id, user_id)
+);
+CREATE INDEX group_members_user ON group_members (user_id, group_id);
+
+CREATE TABLE activity (
+  workspace integer NOT NULL,
+  id        bigint GENERATED ALWAYS AS IDENTITY,
+  at        timestamptz NOT NULL DEFAULT now(),
+  action    text NOT NULL,
+  target    uuid,
+  detail    jsonb NOT NULL DEFAULT '{}',
+  PRIMARY KEY (workspace, id)
+);
+
+-- totalResults without count(*), in slots so that concurrent creates rarely wait for one row.
+CREATE TABLE counters (
+  workspace integer NOT NULL,
+  slot      integer NOT NULL,
+  total     bigint NOT NULL,
+  PRIMARY KEY (workspace, slot)
+) WITH (fillfactor = 50);

@@ -1,0 +1,40 @@
+// The limit: what Fastify and pg can do on this machine when each request is one named statement with its activity row,
+// and nothing is checked that SQL does not check by itself. It is a yardstick, not a SCIM server.
+import { createHash } from 'node:crypto'
+import { parseArgs } from 'node:util'
+import fastify from 'fastify'
+import { openDatabase } from './database.ts'
+import { groupRoutes } from './groups.ts'
+import { userRoutes } from './users.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    workspace: number
+  }
+}
+
+const { values } = parseArgs({
+  options: { port: { type: 'string' }, database: { type: 'string' }, tokens: { type: 'string' } },
+})
+const run = openDatabase(values.database!)
+/** Workspaces are numbered from 1, in the order of the tokens. */
+const workspaces = new Map(values.tokens!.split(',').map((token, index) => [hash(token), index + 1]))
+
+const app = fastify({ bodyLimit: 64 * 1024 * 1024 })
+app.decorateRequest('workspace', 0)
+app.addContentTypeParser('application/scim+json', { parseAs: 'string' }, (_request, body, done) => {
+  done(null, JSON.parse(body as string))
+})
+app.addHook('onRequest', async (request, reply) => {
+  const workspace = workspaces.get(hash((request.headers.authorization ?? '').slice('Bearer '.length)))
+  if (workspace === undefined) return reply.code(401).send()
+  request.workspace = workspace
+  return undefined
+})
+userRoutes(app, run)
+groupRoutes(app, run)
+await app.listen({ host: '127.0.0.1', port: Number(values.port) })
+
+function hash(token: string): string {
+  return createHash('sha256').update(token).digest('base64')
+}

@@ -1,0 +1,33 @@
+import { mkdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { startEmbeddedPostgres } from '../src/db/embedded-postgres.ts'
+import { onDatabase, runSql } from '../test/helpers/admin-sql.ts'
+
+/** A Postgres for one contender alone, so that the CPU time of its processes is that contender's. */
+export interface BenchPostgres {
+  pid: number
+  urlOf: (database: string) => string
+  run: (database: string, text: string) => Promise<Record<string, unknown>[]>
+  create: (database: string, template?: string) => Promise<void>
+  drop: (database: string) => Promise<void>
+  stop: () => Promise<void>
+}
+
+/** Durable and with default settings, as an operator would first run it. */
+export async function startBenchPostgres(folder: string): Promise<BenchPostgres> {
+  await mkdir(folder, { recursive: true })
+  const server = await startEmbeddedPostgres({ dataDir: join(folder, 'postgres'), durable: true, log: console.error })
+  const run = (database: string, text: string) => runSql(onDatabase(server.url, database), text)
+  return {
+    pid: Number.parseInt(await readFile(join(server.dataDir, 'postmaster.pid'), 'utf8'), 10),
+    urlOf: database => onDatabase(server.url, database),
+    run,
+    create: async (database, template = 'template1') => {
+      await run('postgres', `CREATE DATABASE ${database} TEMPLATE ${template} STRATEGY file_copy`)
+    },
+    drop: async database => {
+      await run('postgres', `DROP DATABASE ${database} WITH (FORCE)`)
+    },
+    stop: server.stop,
+  }
+}

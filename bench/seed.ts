@@ -1,0 +1,64 @@
+import type { BenchPostgres } from './postgres.ts'
+import { externalIdOf, seedEpoch, userNameOf } from './resources.ts'
+
+export interface CloneOptions {
+  postgres: BenchPostgres
+  database: string
+  /** In the order in which foreign keys let them be filled. */
+  tables: string[]
+  /** The user to clone, made over HTTP with index 0. */
+  userId: string
+  /** Clones get the indexes 1 to this, exclusive. */
+  users: number
+}
+
+/**
+ * Fills a database with users that differ from one made over HTTP only in what identifies them. Each row that names the
+ * user is taken as JSON text, the ids, names and numbers in it are exchanged, and the text is read back as a row: what a
+ * contender stores of a user is nobody's business here.
+ */
+export async function cloneUser({ postgres, database, tables, userId, users }: CloneOptions): Promise<void> {
+  const run = (text: string) => postgres.run(database, text)
+  const memberId = await findMember(run, tables, userId)
+  for (const table of tables) {
+    const columns = (await run(columnsOf(table))).map(row => String(row['column_name'])).join(', ')
+    const mention = [userId, ...memberId].map(id => `line LIKE '%${id}%'`).join(' OR ')
+    await run(`
+      INSERT INTO ${table} (${columns})
+      SELECT ${columns}
+      FROM (SELECT line FROM ${table} AS one, row_to_json(one) AS json, CAST(json AS text) AS line WHERE ${mention}) AS source,
+        generate_series(1, ${users - 1}) AS n,
+        json_populate_record(NULL::${table}, CAST(${exchange(userId, memberId)} AS json))`)
+  }
+}
+
+/** The service keeps a member for each user, under an id of its own. */
+async function findMember(run: (text: string) => Promise<Record<string, unknown>[]>, tables: string[], userId: string) {
+  if (!tables.includes('scim_users')) return []
+  return (await run(`SELECT member_id FROM scim_users WHERE id = '${userId}'`)).map(row => String(row['member_id']))
+}
+
+/** SQL that makes the text of user n out of the text of user 0. */
+function exchange(userId: string, memberIds: string[]): string {
+  const exchanges: [text: string, by: string][] = [
+    [userId, idOf('8000')],
+    ...memberIds.map((id): [string, string] => [id, idOf('8001')]),
+    [externalIdOf(0), `'ext-' || lpad(CAST(n AS text), 9, '0')`],
+    [userNameOf(0), `'u' || lpad(CAST(n AS text), 7, '0') || '@bench.example.com'`],
+    ['Given0000000', `'Given' || lpad(CAST(n AS text), 7, '0')`],
+    ['Family0000000', `'Family' || lpad(CAST(n AS text), 7, '0')`],
+    ['"0000000"', `'"' || lpad(CAST(n AS text), 7, '0') || '"'`],
+  ]
+  return exchanges.reduce((sql, [text, by]) => `replace(${sql}, '${text}', ${by})`, 'line')
+}
+
+/** What `seededId` says (resources.ts); members differ in the fourth part. */
+function idOf(part: string): string {
+  return `CAST(lpad(to_hex(${seedEpoch} + n), 12, '0') || '7000${part}' || lpad(to_hex(n), 12, '0') AS uuid)::text`
+}
+
+/** Identity columns number themselves. */
+function columnsOf(table: string): string {
+  return `SELECT column_name FROM information_schema.columns
+    WHERE table_name = '${table}' AND is_identity = 'NO' ORDER BY ordinal_position`
+}
