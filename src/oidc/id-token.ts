@@ -29,7 +29,7 @@ const maxIssuedAtDistanceSeconds = 300
  * Verifies an ID token (Core §3.1.3.7): signature by the issuer's own keys with a pinned algorithm, `iss`, `aud`, `azp`,
  * `exp`, `nbf`, `iat`, `nonce`, and a `sub` that can be a key. Keys that the token's header brings along are not looked at.
  * @throws {AppError} `sso_token_invalid` with `detail.reason`
- * @throws {JWKSNoMatchingKey} where no key fits: newer keys may
+ * @throws errors of which `isKeyFault` is true: newer keys may help
  */
 export async function verifyIdToken(token: string, nonce: string, rules: TokenRules): Promise<IdTokenClaims> {
   const claims = await verifyToken(token, { requiredClaims: ['sub', 'exp', 'iat'] }, rules)
@@ -57,7 +57,7 @@ const backchannelLogoutEvent = 'http://schemas.openid.net/event/backchannel-logo
 /**
  * Verifies a logout token (Back-Channel Logout 1.0 §2.6). That its `jti` is new is for the caller to check.
  * @throws {AppError} `sso_token_invalid` with `detail.reason`
- * @throws {JWKSNoMatchingKey} where no key fits: newer keys may
+ * @throws errors of which `isKeyFault` is true: newer keys may help
  */
 export async function verifyLogoutToken(token: string, rules: TokenRules): Promise<LogoutTokenClaims> {
   const claims = await verifyToken(token, { requiredClaims: ['iat', 'jti', 'events'] }, rules)
@@ -89,8 +89,7 @@ async function verifyToken(token: string, checks: JWTVerifyOptions, rules: Token
     return verified.payload
   } catch (error) {
     if (error instanceof errors.JWKSMultipleMatchingKeys) return verifyWithEach(token, error, options)
-    if (error instanceof errors.JWKSNoMatchingKey) throw error
-    throw asTokenFault(error, now)
+    throw isKeyFault(error) ? error : asTokenFault(error, now)
   }
 }
 
@@ -105,11 +104,10 @@ async function verifyWithEach(
       const verified = await jwtVerify(token, key, options)
       return verified.payload
     } catch (error) {
-      if (!(error instanceof errors.JWSSignatureVerificationFailed))
-        throw asTokenFault(error, options.currentDate.getTime())
+      if (!isKeyFault(error)) throw asTokenFault(error, options.currentDate.getTime())
     }
   }
-  throw new errors.JWKSNoMatchingKey()
+  throw new errors.JWSSignatureVerificationFailed()
 }
 
 /** A subject is a key for ever: not empty, not blank, at most 255 printable ASCII characters (Core §2). */
@@ -122,13 +120,23 @@ function checkIssuedAt(iat: number | undefined, now: number): void {
   if (iat === undefined || Math.abs(seconds - iat) > maxIssuedAtDistanceSeconds) throw clockFault('iat', iat, now)
 }
 
-function asTokenFault(error: unknown, now: number): unknown {
+/**
+ * Whether a verification failed by its key: none fits, or the one that does has not made this signature. After a rotation
+ * newer keys may help; without a `kid`, or where one is used again, the second kind is all that is seen of it.
+ */
+export function isKeyFault(error: unknown): boolean {
+  return error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWSSignatureVerificationFailed
+}
+
+/** The refusal that an error of the verification stands for; what is none comes back as it is. */
+export function asTokenFault(error: unknown, now: number): unknown {
   if (error instanceof errors.JWTExpired) return clockFault('exp', error.payload.exp, now)
   if (error instanceof errors.JWTClaimValidationFailed) {
     return error.claim === 'nbf' && error.reason === 'check_failed'
       ? clockFault('nbf', error.payload.nbf, now)
       : tokenFault(error.claim)
   }
+  if (error instanceof errors.JWKSNoMatchingKey) return tokenFault('unknown_key')
   if (error instanceof errors.JWSSignatureVerificationFailed) return tokenFault('signature')
   if (error instanceof errors.JOSEAlgNotAllowed) return tokenFault('alg')
   if (error instanceof errors.JOSEError) return tokenFault('malformed')

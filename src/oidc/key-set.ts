@@ -1,4 +1,4 @@
-import { createLocalJWKSet, errors, type JWK, type JWTVerifyGetKey } from 'jose'
+import { createLocalJWKSet, type JWK, type JWTVerifyGetKey } from 'jose'
 import { AppError } from '../errors.ts'
 
 const maxKeys = 100
@@ -54,9 +54,4 @@ function unusable(reason: string): AppError {
   return new AppError('sso_idp_error', 'The keys that the identity provider publishes cannot be used.', {
     detail: { stage: 'keys', reason },
   })
-}
-
-/** Whether a verification failed because no key of the set fits the header, so that newer keys may help. */
-export function isUnknownKey(error: unknown): boolean {
-  return error instanceof errors.JWKSNoMatchingKey
 }

@@ -73,7 +73,7 @@ function tokenErrorRefusal({ error, error_description, status }: ResponseBodyErr
 
 /** openid-client's own checks of what a provider answered. Its errors hold tokens, so none goes on as a cause. */
 function libraryRefusal(stage: Stage, error: ClientError): AppError {
-  if (error.code === 'OAUTH_RESPONSE_IS_NOT_CONFORM') return statusRefusal(stage, error.cause)
+  if (error.cause instanceof Response && error.cause.status >= 400) return statusRefusal(stage, error.cause.status)
   const cause = error.cause as { message?: unknown; cause?: { claim?: unknown; attribute?: unknown } } | undefined
   const { claim, attribute } = cause?.cause ?? {}
   if (typeof claim === 'string') return tokenFault(claim)
@@ -86,8 +86,7 @@ function libraryRefusal(stage: Stage, error: ClientError): AppError {
   return idpError({ stage, reason: error.code ?? 'unknown' })
 }
 
-function statusRefusal(stage: Stage, response: unknown): AppError {
-  const status = response instanceof Response ? response.status : 0
+function statusRefusal(stage: Stage, status: number): AppError {
   if (stage === 'token' && status === 401) return clientRejected({ stage, status })
   return status >= 500 || status === 429 ? unreachable({ stage, status }) : idpError({ stage, status })
 }

@@ -8,10 +8,18 @@ import {
 } from './authorization-response.ts'
 import { createCache, type Loaded } from './cache.ts'
 import { OutboundError, type GuardedFetch } from './guarded-fetch.ts'
-import { tokenFault, verifyIdToken, verifyLogoutToken, type IdTokenClaims, type LogoutTokenClaims } from './id-token.ts'
+import {
+  asTokenFault,
+  isKeyFault,
+  tokenFault,
+  verifyIdToken,
+  verifyLogoutToken,
+  type IdTokenClaims,
+  type LogoutTokenClaims,
+} from './id-token.ts'
 import type { TokenRules } from './id-token.ts'
 import { checkIssuer, discoveryUrl } from './issuer.ts'
-import { isUnknownKey, readKeySet, type KeySet } from './key-set.ts'
+import { readKeySet, type KeySet } from './key-set.ts'
 import { calledEndpoints, readMetadata, usableAlgorithms, type ProviderMetadata } from './metadata.ts'
 import { runChecks, type ProviderCheck } from './provider-checks.ts'
 import { discoveryRefusal, idpError, signInRefusal, type Stage } from './provider-error.ts'
@@ -26,6 +34,8 @@ export interface ProvidersOptions {
   clockToleranceSeconds: number
   /** A failed inspection takes a whole number of these, so that its duration tells nothing about the network. */
   failureStepMs?: number
+  /** For all calls of one sign-in together. */
+  signInBudgetMs?: number
   /** Milliseconds since the epoch. */
   now?: () => number
 }
@@ -134,17 +144,23 @@ export interface Providers {
 }
 
 const minute = 60_000
-const signInBudgetMs = 10_000
 /** Providers known at a time, per replica; at about 20 KB each this is some 40 MB at the very most. */
 const cacheLimit = 2_000
 
 /** OpenID Connect towards providers: metadata and keys in bounded caches of this replica, and everything that uses them. */
 export function createProviders(options: ProvidersOptions): Providers {
-  const { guard, allowHttp, clockToleranceSeconds, failureStepMs = 1_000, now = Date.now } = options
+  const {
+    guard,
+    allowHttp,
+    clockToleranceSeconds,
+    failureStepMs = 1_000,
+    signInBudgetMs = 10_000,
+    now = Date.now,
+  } = options
   const caching = { freshMs: 10 * minute, staleMs: 24 * 60 * minute, failureMs: minute / 2, limit: cacheLimit, now }
   const documents = createCache<ProviderMetadata>(caching)
-  // A token with an unknown key makes us ask for newer ones, at most every 10 s (Core §10.1.1). The first such token is
-  // served at once, even right after an ordinary fetch: that is what a rotation looks like.
+  // A token that no known key fits makes us ask for newer ones, at most every 10 s (Core §10.1.1). The first such token
+  // is served at once, even right after an ordinary fetch: that is what a rotation looks like.
   const keySets = createCache<KeySet>({ ...caching, floorMs: 10_000 })
 
   async function inspect(typed: string): Promise<ProviderMetadata> {
@@ -181,7 +197,7 @@ export function createProviders(options: ProvidersOptions): Providers {
     }
   }
 
-  /** Verifies with the keys that are known and, where none fits, once more with newer ones. */
+  /** Verifies with the keys that are known and, where they do not fit, once more with newer ones. */
   async function withKeys<Result>(
     metadata: ProviderMetadata,
     clientId: string,
@@ -196,13 +212,13 @@ export function createProviders(options: ProvidersOptions): Providers {
     try {
       return await attempt(known)
     } catch (error) {
-      if (!isUnknownKey(error)) throw error
+      if (!isKeyFault(error)) throw error
+      const newer = await atStage('keys', within(budget, metadata.jwks_uri, keySets.replace(key, known, load)))
+      if (newer === undefined) throw asTokenFault(error, now())
+      return await attempt(newer).catch((second: unknown) => {
+        throw asTokenFault(second, now())
+      })
     }
-    const newer = await atStage('keys', within(budget, metadata.jwks_uri, keySets.replace(key, known, load)))
-    if (newer === undefined) throw tokenFault('unknown_key')
-    return attempt(newer).catch((error: unknown) => {
-      throw isUnknownKey(error) ? tokenFault('unknown_key') : error
-    })
   }
 
   async function exchangeCode(exchange: CodeExchange): Promise<ProvenSignIn> {

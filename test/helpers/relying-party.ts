@@ -3,7 +3,13 @@ import type { Test } from 'tap'
 import { AppError } from '../../src/errors.ts'
 import { readAuthorizationResponse } from '../../src/oidc/authorization-response.ts'
 import { createGuardedFetch, type GuardedFetch, type OutboundOptions } from '../../src/oidc/guarded-fetch.ts'
-import { createProviders, type CodeExchange, type ProvenSignIn, type Providers } from '../../src/oidc/provider.ts'
+import {
+  createProviders,
+  type CodeExchange,
+  type ProvenSignIn,
+  type Providers,
+  type ProvidersOptions,
+} from '../../src/oidc/provider.ts'
 import type { AuthorizeOptions, ScriptedProvider } from './scripted-provider.ts'
 
 export interface RelyingParty {
@@ -24,12 +30,17 @@ export interface SignInChanges extends AuthorizeOptions {
 }
 
 /** The guard and the providers' client as the service runs them, on a test's small internet. */
-export function makeRelyingParty(t: Test, outbound: OutboundOptions): RelyingParty {
+export function makeRelyingParty(
+  t: Test,
+  outbound: OutboundOptions,
+  options: Partial<ProvidersOptions> = {},
+): RelyingParty {
   const guard = createGuardedFetch(outbound)
   t.teardown(() => guard.close())
   const clock = { offsetMs: 0, now: () => Date.now() + clock.offsetMs }
   const { allowHttp } = outbound
-  const providers = createProviders({ guard, allowHttp, clockToleranceSeconds: 30, failureStepMs: 20, now: clock.now })
+  const times = { clockToleranceSeconds: 30, failureStepMs: 20, now: clock.now }
+  const providers = createProviders({ guard, allowHttp, ...times, ...options })
 
   async function begin(idp: ScriptedProvider, changes: SignInChanges = {}) {
     const { issuer = idp.issuer, redirectUri = 'https://sso.assist.example/sso/w0/callback', ...rest } = changes

@@ -70,6 +70,8 @@ export interface ScriptedProvider {
   now: () => number
   requests: ReceivedRequest[]
   count: (endpoint: Endpoint) => number
+  /** The latest request to an endpoint. */
+  last: (endpoint: Endpoint) => ReceivedRequest | undefined
   /** Publishes a new key in place of all others and signs with it. */
   rotateKeys: (kid: string, alg?: string) => Promise<ProviderKey>
   /** Publishes one more key and signs with it. */
@@ -149,6 +151,7 @@ export async function makeScriptedProvider(
     script: { answer: {} },
     now: Date.now,
     requests: [],
+    last: endpoint => provider.requests.findLast(request => request.endpoint === endpoint),
     count: endpoint => provider.requests.filter(request => request.endpoint === endpoint).length,
     rotateKeys: async (kid, alg = 'RS256') => {
       provider.keys = []
