@@ -10,17 +10,17 @@ const status = z.object({ status: z.literal('ok') })
 /** `/healthz`: the process answers. `/readyz`: the database answers too, and has the tables this release needs. */
 export const healthRoutes: FastifyPluginAsyncZodOpenApi<{ db: Db }> = async (app, { db }) => {
   problemErrors(app)
-  const tags = ['Operations']
+  const shared = { tags: ['Operations'], security: [] }
   app.get(
     '/healthz',
-    { schema: { tags, operationId: 'getHealth', summary: 'Is the process alive', response: { 200: status } } },
+    { schema: { ...shared, operationId: 'getHealth', summary: 'Is the process alive', response: { 200: status } } },
     async () => ({ status: 'ok' as const }),
   )
   app.get(
     '/readyz',
     {
       schema: {
-        tags,
+        ...shared,
         operationId: 'getReadiness',
         summary: 'Can this replica serve requests',
         response: { 200: status, 503: problemResponses()[503] },

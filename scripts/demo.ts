@@ -1,0 +1,208 @@
+// The whole service in a minute, on a machine with Node and npm only: `npm run demo [-- --once] [--port N] [--json FILE]`.
+// Each step uses the public API as its real caller would, prints what it did, and ends the demo if it did not happen.
+// Afterwards everything stays up to be tried, until Ctrl-C; with --once the demo ends after the last step.
+import { rename, writeFile } from 'node:fs/promises'
+import { parseArgs } from 'node:util'
+import { createNarrator, DemoError, type Narrator } from './demo/narration.ts'
+import { playEntra, playOkta, type Directory } from './demo/scim-clients.ts'
+import { cookieHeader, failToSignIn, signIn, type Browser } from './demo/sign-in.ts'
+import { startWorld, type World } from './demo/world.ts'
+
+const { values: options } = parseArgs({
+  options: { once: { type: 'boolean', default: false }, port: { type: 'string' }, json: { type: 'string' } },
+})
+if (options.port !== undefined && !/^[1-9]\d{0,4}$/.test(options.port)) {
+  console.error('Give --port as a number.')
+  process.exit(1)
+}
+
+const interruption = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => interruption.abort())
+
+try {
+  await main()
+} catch (error) {
+  if (!interruption.signal.aborted) {
+    console.error(`\nThe demo failed. ${error instanceof DemoError ? error.message : ''}`)
+    if (!(error instanceof DemoError)) console.error(error)
+    process.exitCode = 1
+  }
+}
+
+async function main(): Promise<void> {
+  const began = Date.now()
+  console.log('Starting Postgres, the service, an OpenID Provider and a front-end …')
+  const world = await startWorld({ port: options.port === undefined ? undefined : Number(options.port) })
+  try {
+    const { directory } = await play(world, createNarrator(console.log, interruption.signal))
+    console.log(`\nAll steps did what they say (${((Date.now() - began) / 1000).toFixed(1)} s).`)
+    if (options.json !== undefined) await writeAddresses(options.json, world, directory)
+    if (options.once) return
+    showWhatToTry(world, directory)
+    await new Promise(resolve => interruption.signal.addEventListener('abort', resolve))
+    console.log('\nStopping …')
+  } finally {
+    await world.close()
+  }
+}
+
+async function play(world: World, narrator: Narrator): Promise<{ directory: Directory }> {
+  const { step, tell, call, expect } = narrator
+  const { baseUrl, workspaceId, adminToken, serviceToken, provider, client, frontEnd } = world
+  const workspaceUrl = `${baseUrl}/v1/workspaces/${workspaceId}`
+  const admin = { token: adminToken }
+  const whoAmI = (browser: Browser, status: number) =>
+    call({ method: 'GET', url: `${baseUrl}/v1/session`, status, headers: cookieHeader(browser) })
+
+  step('An Assist back-end creates the workspace acme')
+  const body = { name: 'acme' }
+  await call({ method: 'PUT', url: workspaceUrl, status: 200, token: serviceToken, body })
+
+  step(
+    'Its owner saves the SSO configuration: the service finds the provider, and checks it, before it stores anything',
+  )
+  const sso = {
+    issuer: provider.issuer,
+    ...client,
+    autoProvision: true,
+    allowedDomains: ['example.com'],
+    enabled: true,
+  }
+  const saved = await call({ method: 'PUT', url: `${workspaceUrl}/sso-config`, status: 200, ...admin, body: sso })
+  tell(`Redirect URI to register at the provider: ${saved.body.redirectUri}`)
+  expect(!JSON.stringify(saved.body).includes(client.clientSecret), 'the client secret is not in the answer')
+
+  step('… and tests it')
+  const test = await call({ method: 'POST', url: `${workspaceUrl}/sso-config/test`, status: 200, ...admin })
+  for (const { name, result, message } of test.body.checks) tell(`       ${result.padEnd(4)} ${name}: ${message}`)
+  expect(test.body.passed === true, 'the test passed')
+
+  step('Robin signs in for the first time: every redirect of a browser, over HTTP')
+  const robin = await signIn(world, narrator, 'idp-robin')
+  const session = await whoAmI(robin, 200)
+  expect(session.body.member.email === 'robin@example.com', `Robin is a member now, as ${session.body.role}`)
+  const sam = await signInQuietly(world, narrator, 'idp-sam')
+
+  step('Alex, of a domain that is not allowed, is not let in, and the reference finds the reason')
+  const failure = await failToSignIn(world, narrator, 'idp-alex')
+  expect(failure.code === 'sso_domain_not_allowed', `the page says ${failure.code}, reference ${failure.ref}`)
+  const refused = await call({
+    method: 'GET',
+    url: `${workspaceUrl}/activity?kind=sso_login&outcome=refused`,
+    status: 200,
+    ...admin,
+  })
+  const entry = refused.body.items.find((each: { id: string }) => each.id === failure.ref)
+  expect(entry?.reason === failure.code, 'the activity entry of that reference has the reason')
+
+  step('The owner connects two directories, and gets a token for each, shown once')
+  const okta = await connectDirectory(world, narrator, 'Okta')
+  const entra = await connectDirectory(world, narrator, 'Entra ID')
+
+  step('Okta provisions Robin and a group: a look-up, a create, a group with members')
+  const oktaSync = await playOkta(okta, narrator)
+  const { items } = (await call({ method: 'GET', url: `${workspaceUrl}/members`, status: 200, ...admin })).body
+  const robins = items.filter((each: { email: string }) => each.email === 'robin@example.com')
+  expect(robins.length === 1, 'Robin is still one member: the directory and the sign-in are linked')
+
+  step('The owner maps the group: whoever is in it is an admin, and in the Assist group Engineering')
+  const group = await call({
+    method: 'POST',
+    url: `${workspaceUrl}/groups`,
+    status: 201,
+    ...admin,
+    body: { name: 'Engineering' },
+  })
+  await call({
+    method: 'POST',
+    url: `${workspaceUrl}/group-mappings`,
+    status: 201,
+    ...admin,
+    body: { directoryId: okta.id, scimGroupId: oktaSync.groupId, groupId: group.body.id, role: 'admin' },
+  })
+  const promoted = await whoAmI(robin, 200)
+  expect(promoted.body.role === 'admin', 'Robin is an admin with the very next request')
+
+  step('Entra ID provisions Sam and Kim in its own dialect')
+  const entraSync = await playEntra(entra, narrator)
+
+  step('Robin leaves: Okta deactivates the user, and the session is over with the very next request')
+  await oktaSync.deactivateRobin()
+  const over = await whoAmI(robin, 401)
+  expect(over.body.code === 'session_ended', 'Robin is signed out everywhere')
+
+  step('Sam leaves: Entra ID says so with the text "False"')
+  await whoAmI(sam, 200)
+  await entraSync.deactivateSam()
+  await whoAmI(sam, 401)
+  const again = await failToSignIn(world, narrator, 'idp-sam')
+  expect(again.code === 'sso_member_deactivated', 'and Sam cannot come back by signing in')
+
+  step('What the owner sees of all this in the activity log, newest first')
+  const activity = await call({ method: 'GET', url: `${workspaceUrl}/activity?limit=100`, status: 200, ...admin })
+  printActivity(activity.body.items, tell)
+  expect(activity.body.items.length >= 15, 'every change has its entry')
+  expect(!JSON.stringify(activity.body).includes(okta.token), 'no entry holds a token')
+  tell(`Front-end: ${frontEnd.origin}`)
+  return { directory: okta }
+}
+
+async function signInQuietly(world: World, narrator: Narrator, sub: string): Promise<Browser> {
+  narrator.tell('Sam does the same.')
+  return signIn(world, { ...narrator, tell: () => {} }, sub)
+}
+
+async function connectDirectory(world: World, { call }: Narrator, name: string): Promise<Directory> {
+  const url = `${world.baseUrl}/v1/workspaces/${world.workspaceId}/directories`
+  const token = world.adminToken
+  const created = await call({ method: 'POST', url, status: 201, token, body: { name } })
+  const { id, scimEndpoint } = created.body
+  const issued = await call({ method: 'POST', url: `${url}/${id}/tokens`, status: 201, token, body: {} })
+  return { id, scimEndpoint, token: issued.body.token }
+}
+
+interface Entry {
+  at: string
+  action: string
+  outcome: string
+  reason: string | null
+  actor: { type: string }
+}
+
+function printActivity(entries: Entry[], tell: (line: string) => void): void {
+  for (const { at, action, outcome, reason, actor } of entries) {
+    const end = reason === null ? outcome : `${outcome}: ${reason}`
+    tell(`${at.slice(11, 23)}  ${actor.type.padEnd(9)}  ${action.padEnd(24)}  ${end}`)
+  }
+}
+
+async function writeAddresses(file: string, world: World, directory: Directory): Promise<void> {
+  const { baseUrl, adminToken, workspaceId } = world
+  const addresses = {
+    baseUrl,
+    adminToken,
+    workspaceId,
+    scimBaseUrl: directory.scimEndpoint,
+    scimToken: directory.token,
+  }
+  // Renamed into place: whoever waits for the file finds it whole.
+  await writeFile(`${file}.part`, `${JSON.stringify(addresses, null, 2)}\n`, { mode: 0o600 })
+  await rename(`${file}.part`, file)
+}
+
+function showWhatToTry({ baseUrl, workspaceId, adminToken, frontEnd }: World, directory: Directory): void {
+  const workspaceUrl = `${baseUrl}/v1/workspaces/${workspaceId}`
+  console.log(`
+Sign in yourself:  ${frontEnd.origin}
+Documentation:     ${baseUrl}/docs
+
+Admin token (12 h):
+${adminToken}
+
+To try:
+  curl -H 'Authorization: Bearer ${adminToken}' '${workspaceUrl}/activity?limit=5'
+  curl -H 'Authorization: Bearer ${adminToken}' ${workspaceUrl}/members
+  curl -H 'Authorization: Bearer ${directory.token}' '${directory.scimEndpoint}/Users?count=5'
+
+Everything stays up until Ctrl-C.`)
+}

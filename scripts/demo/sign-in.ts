@@ -1,0 +1,99 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { DemoError, type Answer, type Narrator } from './narration.ts'
+import type { World } from './world.ts'
+
+/** A browser after the front-end has redeemed the code: its cookies of the service. */
+export interface Browser {
+  cookies: Map<string, string>
+}
+
+/** Where a sign-in ended, and with which parameters. */
+interface Landing {
+  browser: Browser
+  page: URL
+  verifier: string
+}
+
+/**
+ * Signs an account in as a browser would: every redirect is followed, cookies are kept, PKCE and the hand-off secret
+ * are made for real. What the front-end's script does is done here.
+ */
+export async function signIn(world: World, narrator: Narrator, sub: string): Promise<Browser> {
+  const { browser, page, verifier } = await walkToFrontEnd(world, narrator, sub)
+  narrator.expect(page.pathname === '/sso/complete', 'the browser is on the signed-in page')
+  const body = { code: page.searchParams.get('code'), verifier }
+  // The service and the front-end are the same site here, so the session comes as a cookie.
+  const headers = { origin: world.frontEnd.origin, 'sec-fetch-site': 'same-site', ...cookieHeader(browser) }
+  const redeem = { method: 'POST', url: `${world.baseUrl}/v1/sessions`, headers, body }
+  const answer = await narrator.call({ ...redeem, status: 200 })
+  keepCookies(browser, answer)
+  await narrator.call({ ...redeem, status: 400, note: refusal => `${refusal.body.code}: a code works once` })
+  return browser
+}
+
+/** The same for somebody who is not let in. */
+export async function failToSignIn(
+  world: World,
+  narrator: Narrator,
+  sub: string,
+): Promise<{ code: string | null; ref: string | null }> {
+  const { page } = await walkToFrontEnd(world, narrator, sub)
+  narrator.expect(page.pathname === '/sso/error', 'the browser is on the error page')
+  return { code: page.searchParams.get('code'), ref: page.searchParams.get('ref') }
+}
+
+export function cookieHeader({ cookies }: Browser): { cookie: string } {
+  return { cookie: [...cookies].map(([name, value]) => `${name}=${value}`).join('; ') }
+}
+
+async function walkToFrontEnd(world: World, narrator: Narrator, sub: string): Promise<Landing> {
+  const { baseUrl, workspaceId, frontEnd, provider } = world
+  const browser: Browser = { cookies: new Map() }
+  const verifier = randomBytes(32).toString('base64url')
+  const query = new URLSearchParams({
+    return_to: `${frontEnd.origin}/`,
+    handoff_challenge: createHash('sha256').update(verifier).digest('base64url'),
+  })
+
+  const start = `${baseUrl}/sso/${workspaceId}/start?${query.toString()}`
+  const started = await narrator.call({ method: 'GET', url: start, status: 303, note: () => 'to the provider' })
+  keepCookies(browser, started)
+  const authorization = new URL(locationOf(started))
+  const sent = authorization.searchParams
+  narrator.expect(
+    sent.get('code_challenge_method') === 'S256' && sent.has('state') && sent.has('nonce'),
+    'state, nonce and a PKCE challenge (S256) go along',
+  )
+
+  const account = provider.accounts.find(each => each.sub === sub)
+  narrator.tell(`       … at the provider, ${account?.name} <${account?.email}> signs in …`)
+  const callback = await provider.signIn(authorization.href, sub)
+  const called = await narrator.call({
+    method: 'GET',
+    url: callback,
+    status: 303,
+    headers: cookieHeader(browser),
+    note: () => 'to the front-end',
+  })
+  keepCookies(browser, called)
+  const page = new URL(locationOf(called))
+  if (page.origin !== frontEnd.origin) throw new DemoError(`The browser was sent to ${page.origin}.`)
+  await narrator.call({ method: 'GET', url: page.href, status: 200 })
+  return { browser, page, verifier }
+}
+
+function locationOf(answer: Answer): string {
+  const location = answer.headers.get('location')
+  if (location === null) throw new DemoError('The redirect has no Location.')
+  return location
+}
+
+function keepCookies({ cookies }: Browser, answer: Answer): void {
+  for (const cookie of answer.headers.getSetCookie()) {
+    const [pair = '', ...attributes] = cookie.split(';')
+    const name = pair.slice(0, pair.indexOf('='))
+    const isOver = attributes.some(each => /^\s*(max-age=0|expires=thu, 01 jan 1970)/i.test(each))
+    if (isOver) cookies.delete(name)
+    else cookies.set(name, pair.slice(pair.indexOf('=') + 1))
+  }
+}

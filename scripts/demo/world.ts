@@ -1,0 +1,146 @@
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { FastifyInstance } from 'fastify'
+import { buildApp } from '../../src/app.ts'
+import { readConfig } from '../../src/config.ts'
+import { openDatabase } from '../../src/db/database.ts'
+import { startEmbeddedPostgres } from '../../src/db/embedded-postgres.ts'
+import { migrate } from '../../src/db/migrate.ts'
+import { openDevelopmentIssuer } from '../../src/development-keys.ts'
+import { createLogger } from '../../src/http/log.ts'
+import { uuid7 } from '../../src/uuid7.ts'
+import type { LoopbackProvider, ProviderOptions } from '../../test/helpers/provider.ts'
+import { startFrontEnd, type FrontEnd } from './front-end.ts'
+
+/** All that the demo needs, each part real and on this machine. */
+export interface World {
+  /** Where the service listens, without a slash at the end. */
+  baseUrl: string
+  /** Chosen by Assist, not by the service: known before the workspace is there. */
+  workspaceId: string
+  /** What Assist gives its own back-ends, and the owner of the workspace. */
+  serviceToken: string
+  adminToken: string
+  client: { clientId: string; clientSecret: string }
+  provider: LoopbackProvider
+  frontEnd: FrontEnd
+  /** Stops every part and removes the folder; nothing is left behind. */
+  close: () => Promise<void>
+}
+
+/** People at the identity provider. Alex is of another company, and not let in. */
+const accounts = [
+  { sub: 'idp-robin', email: 'robin@example.com', name: 'Robin Reed' },
+  { sub: 'idp-sam', email: 'sam@example.com', name: 'Sam Stone' },
+  { sub: 'idp-kim', email: 'kim@example.com', name: 'Kim Keller' },
+  { sub: 'idp-alex', email: 'alex@example.org', name: 'Alex Ash' },
+]
+
+/** Starts Postgres, the service, a certified OpenID Provider and a front-end, on free ports save the given one. */
+export async function startWorld({ port }: { port?: number | undefined }): Promise<World> {
+  const closers: (() => Promise<unknown>)[] = []
+  const close = async () => {
+    for (const closer of closers.splice(0).toReversed()) await closer()
+  }
+  try {
+    const folder = await mkdtemp(join(tmpdir(), 'assist-identity-demo-'))
+    closers.push(() => rm(folder, { recursive: true, force: true }))
+    // Started by root, Postgres runs as another account, which must be able to come here.
+    await chmod(folder, 0o755)
+    const postgres = await startEmbeddedPostgres({
+      dataDir: join(folder, 'postgres'),
+      durable: false,
+      log: console.error,
+    })
+    closers.push(() => rm(postgres.dataDir, { recursive: true, force: true }), postgres.stop)
+    await migrate(postgres.url)
+    const db = openDatabase({ url: postgres.url })
+    closers.push(() => db.destroy())
+
+    const workspaceId = uuid7()
+    const frontEnd = await startFrontEnd({ workspaceId })
+    closers.push(frontEnd.close)
+
+    const { config, app, sign } = await onFreePort(port, async portNumber => {
+      const settings = { PORT: String(portNumber), FRONTEND_ORIGINS: frontEnd.origin, LOG_LEVEL: 'error' }
+      const readSettings = readConfig(settings)
+      const issuer = await openDevelopmentIssuer(readSettings, folder)
+      const logger = createLogger(readSettings.logLevel)
+      const built = await buildApp({ config: readSettings, db, logger, assistKeys: issuer.keys })
+      await listen(built, portNumber)
+      return { config: readSettings, app: built, sign: issuer.sign }
+    })
+    closers.push(() => app.close())
+    frontEnd.connectTo(config.publicUrl)
+
+    const client = { clientId: 'assist', clientSecret: 'known-to-the-demo-only' }
+    const redirectUris = [`${config.publicUrl}/sso/${workspaceId}/callback`]
+    const postLogoutRedirectUris = [`${frontEnd.origin}/`]
+    const clients = [{ ...client, redirectUris, postLogoutRedirectUris }]
+    const provider = await startQuietProvider({ accounts, clients })
+    closers.push(provider.close)
+
+    const owner = { sub: 'demo-owner', workspace: workspaceId, role: 'owner' }
+    return {
+      baseUrl: config.publicUrl,
+      workspaceId,
+      serviceToken: await sign({ sub: 'assist-back-end', scope: config.assistServiceScope }, '12h'),
+      adminToken: await sign(owner, '12h'),
+      client,
+      provider,
+      frontEnd,
+      close,
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+/** The provider warns whoever would run it in production, from the moment that it is loaded. */
+async function startQuietProvider(options: ProviderOptions): Promise<LoopbackProvider> {
+  const { warn } = console
+  console.warn = () => {}
+  try {
+    const { startProvider } = await import('../../test/helpers/provider.ts')
+    return await startProvider(options)
+  } finally {
+    console.warn = warn
+  }
+}
+
+/**
+ * The service must know its port before it listens, for its own URL. Another process may take a port that was free a
+ * moment ago: then the next one is tried.
+ */
+async function onFreePort<Result>(wanted: number | undefined, use: (port: number) => Promise<Result>): Promise<Result> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await use(wanted ?? (await freePort()))
+    } catch (error) {
+      const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE'
+      if (taken && wanted !== undefined)
+        throw new Error(`Port ${wanted} is taken: choose another one.`, { cause: error })
+      if (!taken || attempt === 5) throw error
+    }
+  }
+}
+
+async function listen(app: FastifyInstance, port: number): Promise<void> {
+  try {
+    await app.listen({ host: 'localhost', port })
+  } catch (error) {
+    await app.close()
+    throw error
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>(listening => void server.listen(0, '127.0.0.1', listening))
+  const { port } = server.address() as { port: number }
+  await new Promise(closed => server.close(closed))
+  return port
+}

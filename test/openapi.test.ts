@@ -1,0 +1,130 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Validator } from '@seriousme/openapi-schema-validator'
+import t from 'tap'
+import { parse } from 'yaml'
+import { problemStatus } from '../src/http/problem.ts'
+import { openApiYaml } from '../src/openapi.ts'
+import { makeApp } from './helpers/app.ts'
+
+interface Body {
+  content?: Record<string, { schema?: unknown; example?: unknown; examples?: unknown }>
+}
+
+interface Operation {
+  operationId?: string
+  summary?: string
+  tags?: string[]
+  security?: Record<string, string[]>[]
+  parameters?: { name: string; in: string; schema?: unknown; example?: unknown }[]
+  requestBody?: Body
+  responses: Record<string, Body & { description: string }>
+}
+
+interface Document {
+  openapi: string
+  paths: Record<string, Record<string, Operation>>
+  components: { schemas: Record<string, unknown>; securitySchemes: Record<string, unknown> }
+}
+
+const text = await readFile(join(import.meta.dirname, '../openapi.yaml'), 'utf8')
+const document = parse(text) as Document
+const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
+  Object.entries(methods).map(([method, operation]) => ({ name: `${method.toUpperCase()} ${path}`, ...operation })),
+)
+
+t.test('openapi.yaml is what the routes say, whatever the settings: `npm run openapi`', async t => {
+  const { app } = await makeApp(t)
+  t.equal(text, await openApiYaml(app))
+})
+
+t.test('openapi.yaml is valid OpenAPI 3.1', async t => {
+  // A SCIM attribute is named $ref, which the validator takes for a reference of the document.
+  const copy = JSON.parse(JSON.stringify(document).replaceAll('"$ref":{', '"ref":{')) as Record<string, unknown>
+  const { valid, errors } = await new Validator().validate(copy)
+  t.ok(valid, { errors })
+  t.match(document.openapi, /^3\.1\./)
+})
+
+t.test('every operation has an id, a summary, one tag, and says who may call it', async t => {
+  const ids = operations.map(each => each.operationId ?? '')
+  t.same(
+    ids.filter((id, index) => !/^[a-z][A-Za-z]+$/.test(id) || ids.indexOf(id) !== index),
+    [],
+    'ids are camelCase and unique',
+  )
+  t.same(
+    offences(each => each.summary !== undefined && /^[A-Z].*[^.]$/.test(each.summary)),
+    [],
+    'summaries',
+  )
+  t.same(
+    offences(each => each.tags?.length === 1),
+    [],
+    'tags',
+  )
+  // An empty list says "nobody needs to prove anything"; an absent one says that somebody forgot.
+  t.same(
+    offences(each => each.security !== undefined),
+    [],
+    'security',
+  )
+  const schemes = new Set(operations.flatMap(each => each.security ?? []).flatMap(each => Object.keys(each)))
+  t.same(schemes.difference(new Set(Object.keys(document.components.securitySchemes))), new Set())
+})
+
+t.test('every operation names the codes that it refuses with, and no others exist', async t => {
+  const named = operations.map(each => ({
+    name: each.name,
+    codes: Object.entries(each.responses)
+      .filter(([status]) => /^[45]/.test(status))
+      .flatMap(([, { description }]) => [...description.matchAll(/`([a-z_]+)`/g)].map(([, code]) => code!)),
+  }))
+  t.same(
+    named.filter(each => each.codes.length === 0).map(each => each.name),
+    // It says that the process is alive, or nothing at all.
+    ['GET /healthz'],
+  )
+  t.same(
+    named.flatMap(each => each.codes).filter(code => !(code in problemStatus)),
+    [],
+  )
+})
+
+t.test('every operation that takes input shows an example of it', async t => {
+  t.same(
+    offences(({ requestBody, parameters }) => {
+      if (requestBody) return hasExample(requestBody)
+      const inPath = parameters?.filter(each => each.in === 'path') ?? []
+      return inPath.every(each => hasExample(each))
+    }),
+    [],
+  )
+})
+
+t.test('every answer with a body has a schema', async t => {
+  const bodies = operations.flatMap(({ name, responses }) =>
+    Object.entries(responses).flatMap(([status, { content }]) =>
+      Object.values(content ?? {}).map(each => ({ name: `${name} ${status}`, ...each })),
+    ),
+  )
+  t.same(
+    bodies.filter(({ schema }) => !schema || Object.keys(schema).length === 0).map(each => each.name),
+    [],
+  )
+})
+
+function offences(isRight: (operation: Operation) => boolean): string[] {
+  return operations.filter(each => !isRight(each)).map(each => each.name)
+}
+
+/** Is there an example anywhere in it, also in the components that it refers to? */
+function hasExample(node: unknown, seen = new Set<unknown>()): boolean {
+  if (typeof node !== 'object' || node === null || seen.has(node)) return false
+  seen.add(node)
+  const { $ref: reference } = node as { $ref?: unknown }
+  if (typeof reference === 'string') {
+    return hasExample(document.components.schemas[reference.replace('#/components/schemas/', '')], seen)
+  }
+  return 'example' in node || 'examples' in node || Object.values(node).some(each => hasExample(each, seen))
+}
