@@ -1,5 +1,6 @@
 import { lookup, Resolver } from 'node:dns/promises'
 import { connect as connectTcp, isIP, type Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import { promisify } from 'node:util'
 import { brotliDecompress, gunzip, inflate } from 'node:zlib'
@@ -101,6 +102,7 @@ export function createGuardedFetch(options: OutboundOptions): GuardedFetch {
     allowHttp: options.allowHttp,
     ports: options.allowedPorts,
     resolve: options.resolve ?? (options.allowedNetworks.length > 0 ? resolveBySystem : resolveByDns),
+    timeoutMs,
   }
   const agent = new Agent({
     connections: 32,
@@ -108,7 +110,7 @@ export function createGuardedFetch(options: OutboundOptions): GuardedFetch {
     // A provider that keeps connections longer says so by `Keep-Alive: timeout=`, and is believed up to a minute.
     keepAliveTimeout: 4_000,
     keepAliveMaxTimeout: 60_000,
-    connect: (target, done) => void handOver(connectGuarded(target, rules, openSocket, timeoutMs), done),
+    connect: (target, done) => void handOver(connectGuarded(target, rules, openSocket), done),
   })
   return {
     fetch: async (url, request = {}) => {
@@ -136,6 +138,7 @@ interface Rules {
   allowHttp: boolean
   ports: readonly number[]
   resolve: Resolve
+  timeoutMs: number
 }
 
 /** What can be said before resolving: scheme, port, and addresses written as such (for which nothing is resolved). */
@@ -155,22 +158,30 @@ function checkAddresses(addresses: string[], host: string, secure: boolean, rule
 }
 
 async function resolveChecked(host: string, secure: boolean, rules: Rules): Promise<string[]> {
-  const addresses = isIP(host) ? [host] : await rules.resolve(host).catch(() => [])
+  const addresses = isIP(host) ? [host] : await resolveInTime(host, rules)
   if (addresses.length === 0) throw new OutboundError('unreachable', host, 'ENOTFOUND')
   checkAddresses(addresses, host, secure, rules)
   return addresses
 }
 
-async function connectGuarded(
-  target: buildConnector.Options,
-  rules: Rules,
-  openSocket: OpenSocket,
-  timeoutMs: number,
-): Promise<Socket> {
+async function resolveInTime(host: string, { resolve, timeoutMs }: Rules): Promise<string[]> {
+  const tooLate = delay(timeoutMs, undefined, { ref: false })
+  const addresses = await Promise.race([resolve(host).catch(() => []), tooLate])
+  if (addresses === undefined) throw new OutboundError('timeout', host)
+  return addresses
+}
+
+async function connectGuarded(target: buildConnector.Options, rules: Rules, openSocket: OpenSocket): Promise<Socket> {
   const secure = target.protocol === 'https:'
   const host = bareHost(target.hostname)
   const addresses = await resolveChecked(host, secure, rules)
-  return openSocket({ host, port: Number(target.port) || (secure ? 443 : 80), addresses, secure, timeoutMs })
+  return openSocket({
+    host,
+    port: Number(target.port) || (secure ? 443 : 80),
+    addresses,
+    secure,
+    timeoutMs: rules.timeoutMs,
+  })
 }
 
 /** From a promise to the HTTP client's callback. */

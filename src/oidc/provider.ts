@@ -6,25 +6,34 @@ import {
   responseRefusal,
   type AuthorizationResponse,
 } from './authorization-response.ts'
-import { createCache, type Loaded } from './cache.ts'
+import { createCache } from './cache.ts'
+import { configureClient } from './client.ts'
 import { OutboundError, type GuardedFetch } from './guarded-fetch.ts'
 import {
   asTokenFault,
   isKeyFault,
-  tokenFault,
   verifyIdToken,
   verifyLogoutToken,
   type IdTokenClaims,
   type LogoutTokenClaims,
+  type TokenRules,
 } from './id-token.ts'
-import type { TokenRules } from './id-token.ts'
 import { checkIssuer, discoveryUrl } from './issuer.ts'
 import { readKeySet, type KeySet } from './key-set.ts'
 import { calledEndpoints, readMetadata, usableAlgorithms, type ProviderMetadata } from './metadata.ts'
 import { runChecks, type ProviderCheck } from './provider-checks.ts'
 import { discoveryRefusal, idpError, signInRefusal, type Stage } from './provider-error.ts'
+import { requestTokens, type CodeExchange, type ProviderClient } from './token-request.ts'
 
-export type { AuthorizationResponse, IdTokenClaims, LogoutTokenClaims, ProviderCheck, ProviderMetadata }
+export type {
+  AuthorizationResponse,
+  CodeExchange,
+  IdTokenClaims,
+  LogoutTokenClaims,
+  ProviderCheck,
+  ProviderClient,
+  ProviderMetadata,
+}
 
 export interface ProvidersOptions {
   guard: GuardedFetch
@@ -40,17 +49,6 @@ export interface ProvidersOptions {
   now?: () => number
 }
 
-export type ClientAuthMethod = 'client_secret_basic' | 'client_secret_post'
-
-/** This service as the provider knows it. */
-export interface ProviderClient {
-  clientId: string
-  /** Live secrets, the one to try first in front. The next is tried only where the provider refuses one (`invalid_client`). */
-  clientSecrets: readonly string[]
-  /** The admin's choice; absent: by the provider's metadata. */
-  authMethod?: ClientAuthMethod | null | undefined
-}
-
 export interface AuthorizationRequest {
   issuer: string
   clientId: string
@@ -63,19 +61,6 @@ export interface AuthorizationRequest {
   scope?: string
   /** Further parameters, such as `login_hint` or `prompt`. They cannot replace one of the above. */
   extra?: Record<string, string>
-}
-
-export interface CodeExchange {
-  issuer: string
-  client: ProviderClient
-  /** Exactly as it was in the authorization request. */
-  redirectUri: string
-  /** From readAuthorizationResponse. */
-  response: AuthorizationResponse
-  /** Of the login attempt. */
-  state: string
-  nonce: string
-  codeVerifier: string
 }
 
 export interface ProvenSignIn {
@@ -139,8 +124,15 @@ export interface Providers {
   verifyLogoutToken: (logout: { issuer: string; clientId: string; token: string }) => Promise<LogoutTokenClaims>
   /** Where to end the provider's own session (RP-Initiated Logout 1.0); undefined where it has no such endpoint or is away. */
   endSessionUrl: (request: EndSessionRequest) => Promise<string | undefined>
-  /** Drops what is cached about an issuer. */
+  /** Drops the cached metadata of an issuer; the next use fetches them anew. */
   forget: (issuer: string) => void
+}
+
+interface KeyedWork<Result> {
+  metadata: ProviderMetadata
+  clientId: string
+  verify: (rules: TokenRules) => Promise<Result>
+  budget?: AbortSignal
 }
 
 const minute = 60_000
@@ -184,45 +176,39 @@ export function createProviders(options: ProvidersOptions): Providers {
 
   async function discover(issuer: string, budget?: AbortSignal): Promise<ProviderMetadata> {
     const url = discoveryUrl(issuer)
-    try {
-      const { value } = await within(
-        budget,
-        url,
-        documents.get(url, () => fetchMetadata(guard, issuer)),
-      )
-      if (value.issuer !== issuer) throw idpError({ reason: 'sso_issuer_mismatch', found: value.issuer })
-      return value
-    } catch (error) {
-      throw signInRefusal('discovery', error)
+    const loading = documents.get(url, () => fetchMetadata(guard, issuer))
+    const { value: metadata } = await signingIn('discovery', within(budget, loading, url))
+    // Compared character by character with what was stored, whatever the cache's key leaves out (Discovery 1.0 §4.3).
+    if (metadata.issuer !== issuer) {
+      throw idpError({ stage: 'discovery', reason: 'sso_issuer_mismatch', found: metadata.issuer })
     }
+    return metadata
   }
 
   /** Verifies with the keys that are known and, where they do not fit, once more with newer ones. */
-  async function withKeys<Result>(
-    metadata: ProviderMetadata,
-    clientId: string,
-    verify: (rules: TokenRules) => Promise<Result>,
-    budget?: AbortSignal,
-  ): Promise<Result> {
+  async function withKeys<Result>({ metadata, clientId, verify, budget }: KeyedWork<Result>): Promise<Result> {
     const key = keySetKey(metadata)
     const load = () => fetchKeys(guard, metadata)
+    const wait = <Keys>(loading: Promise<Keys>) => signingIn('keys', within(budget, loading, metadata.jwks_uri))
     const rules = { issuer: metadata.issuer, clientId, algorithms: usableAlgorithms(metadata), clockToleranceSeconds }
-    const attempt = ({ value }: Loaded<KeySet>) => verify({ ...rules, find: value.find, now: now() })
-    const known = await atStage('keys', within(budget, metadata.jwks_uri, keySets.get(key, load)))
+    const attempt = (keySet: KeySet) => verify({ ...rules, find: keySet.find, now: now() })
+
+    const known = await wait(keySets.get(key, load))
     try {
-      return await attempt(known)
+      return await attempt(known.value)
     } catch (error) {
       if (!isKeyFault(error)) throw error
-      const newer = await atStage('keys', within(budget, metadata.jwks_uri, keySets.replace(key, known, load)))
+      const newer = await wait(keySets.replace(key, known, load))
       if (newer === undefined) throw asTokenFault(error, now())
-      return await attempt(newer).catch((second: unknown) => {
+      return await attempt(newer.value).catch((second: unknown) => {
         throw asTokenFault(second, now())
       })
     }
   }
 
   async function exchangeCode(exchange: CodeExchange): Promise<ProvenSignIn> {
-    const { issuer, client, response } = exchange
+    const { issuer, response, nonce } = exchange
+    const { clientId } = exchange.client
     if (response.state !== exchange.state) {
       throw new AppError('sso_state_invalid', 'This is not the answer to the sign-in that was started. Start again.')
     }
@@ -233,21 +219,15 @@ export function createProviders(options: ProvidersOptions): Providers {
     const metadata = await discover(issuer, budget)
     if (metadata.authorization_response_iss_parameter_supported) requireResponseIssuer(response)
 
-    const { tokens, secretIndex } = await requestTokens(guard, metadata, exchange, budget)
-    const idToken = tokens.id_token
-    if (idToken === undefined) throw tokenFault('id_token_missing')
-    const claims = await withKeys(
-      metadata,
-      client.clientId,
-      rules => verifyIdToken(idToken, exchange.nonce, rules),
-      budget,
-    )
+    const { accessToken, idToken, secretIndex } = await requestTokens({ guard, metadata, exchange, budget })
+    const verify = (rules: TokenRules) => verifyIdToken(idToken, nonce, rules)
+    const claims = await withKeys({ metadata, clientId, verify, budget })
     const contact = contactFrom('id_token', claims)
     if (contact.email !== undefined || metadata.userinfo_endpoint === undefined) {
       return { claims, idToken, contact, secretIndex }
     }
-    const config = configure(guard, metadata, client.clientId, noSecret, budget)
-    const userinfo = await atStage('userinfo', oidc.fetchUserInfo(config, tokens.access_token, claims.sub))
+    const config = configureClient({ guard, metadata, clientId, budget })
+    const userinfo = await signingIn('userinfo', oidc.fetchUserInfo(config, accessToken, claims.sub))
     return { claims, idToken, contact: contactFrom('userinfo', userinfo), secretIndex }
   }
 
@@ -257,7 +237,7 @@ export function createProviders(options: ProvidersOptions): Providers {
     discover: issuer => discover(issuer),
     exchangeCode,
     authorizationUrl: async ({ issuer, clientId, extra = {}, scope = 'openid email profile', ...request }) => {
-      const config = configure(guard, await discover(issuer), clientId, noSecret)
+      const config = configureClient({ guard, metadata: await discover(issuer), clientId })
       const url = oidc.buildAuthorizationUrl(config, {
         ...extra,
         response_type: 'code',
@@ -273,7 +253,7 @@ export function createProviders(options: ProvidersOptions): Providers {
     },
     verifyLogoutToken: async ({ issuer, clientId, token }) => {
       const metadata = await discover(issuer)
-      return withKeys(metadata, clientId, rules => verifyLogoutToken(token, rules))
+      return withKeys({ metadata, clientId, verify: rules => verifyLogoutToken(token, rules) })
     },
     endSessionUrl: async ({ issuer, clientId, idToken, postLogoutRedirectUri, state }) => {
       const metadata = await discover(issuer).catch(() => undefined)
@@ -283,7 +263,7 @@ export function createProviders(options: ProvidersOptions): Providers {
         ...(postLogoutRedirectUri !== undefined && { post_logout_redirect_uri: postLogoutRedirectUri }),
         ...(state !== undefined && { state }),
       }
-      return oidc.buildEndSessionUrl(configure(guard, metadata, clientId, noSecret), parameters).href
+      return oidc.buildEndSessionUrl(configureClient({ guard, metadata, clientId }), parameters).href
     },
     forget: issuer => documents.forget(discoveryUrl(issuer)),
   }
@@ -323,90 +303,6 @@ async function fetchJson(guard: GuardedFetch, url: string): Promise<unknown> {
   }
 }
 
-/** One token request; with two live secrets a second one where the provider refused the first before looking at the code. */
-async function requestTokens(
-  guard: GuardedFetch,
-  metadata: ProviderMetadata,
-  { client, response, redirectUri, nonce, state, codeVerifier }: CodeExchange,
-  budget: AbortSignal,
-) {
-  const callback = new URL(redirectUri)
-  callback.searchParams.set('code', response.code ?? '')
-  callback.searchParams.set('state', state)
-  if (response.iss !== undefined) callback.searchParams.set('iss', response.iss)
-  if (response.code === undefined) throw idpError({ stage: 'authorization', reason: 'code_missing' })
-  const checks = { expectedNonce: nonce, expectedState: state, pkceCodeVerifier: codeVerifier, idTokenExpected: true }
-  for (const [secretIndex, secret] of client.clientSecrets.entries()) {
-    const auth = authenticate(client.authMethod ?? chooseAuthMethod(metadata), secret)
-    try {
-      const config = configure(guard, metadata, client.clientId, auth, budget)
-      return { tokens: await oidc.authorizationCodeGrant(config, callback, checks), secretIndex }
-    } catch (error) {
-      const refusal = signInRefusal('token', error)
-      if (!isCode(refusal, 'sso_client_rejected') || secretIndex === client.clientSecrets.length - 1) throw refusal
-    }
-  }
-  throw new AppError('sso_secret_missing', 'The SSO configuration has no client secret.')
-}
-
-/** Announced Basic wins: it is what every provider must support for secrets (RFC 6749 §2.3.1). */
-function chooseAuthMethod(metadata: ProviderMetadata): ClientAuthMethod {
-  const announced = metadata.token_endpoint_auth_methods_supported
-  return announced.includes('client_secret_post') && !announced.includes('client_secret_basic')
-    ? 'client_secret_post'
-    : 'client_secret_basic'
-}
-
-/**
- * Client authentication by secret (RFC 6749 §2.3.1). Written here because the library's Basic percent-encodes characters
- * that form encoding leaves alone, such as the hyphens of an Entra client id, which not every provider decodes.
- */
-function authenticate(method: ClientAuthMethod, secret: string): oidc.ClientAuth {
-  return (_server, client, body, headers) => {
-    if (method === 'client_secret_post') {
-      body.set('client_id', client.client_id)
-      body.set('client_secret', secret)
-      return
-    }
-    const credentials = `${formEncode(client.client_id)}:${formEncode(secret)}`
-    headers.set('authorization', `Basic ${Buffer.from(credentials).toString('base64')}`)
-  }
-}
-
-function formEncode(value: string): string {
-  return new URLSearchParams({ _: value }).toString().slice(2)
-}
-
-const noSecret = oidc.None()
-
-/** The library, set so that every call goes through the guard, inside the budget, and the time checks are ours alone. */
-function configure(
-  guard: GuardedFetch,
-  metadata: ProviderMetadata,
-  clientId: string,
-  auth: oidc.ClientAuth,
-  budget?: AbortSignal,
-): oidc.Configuration {
-  const {
-    code_challenge_methods_supported: _pkce,
-    scopes_supported: _scopes,
-    claims_supported: _claims,
-    ...server
-  } = metadata
-  const known = withoutUndefined({ ...server, id_token_signing_alg_values_supported: usableAlgorithms(metadata) })
-  const config = new oidc.Configuration(known, clientId, { [oidc.clockTolerance]: Number.MAX_SAFE_INTEGER }, auth)
-  config.timeout = 0
-  config[oidc.customFetch] = (url, { method, headers, body }) =>
-    guard.fetch(url, { method, headers, body: body as URLSearchParams | undefined, signal: budget })
-  // Only an issuer that was accepted with http has http endpoints; the guard has the last word on both.
-  if (metadata.issuer.startsWith('http:')) oidc.allowInsecureRequests(config)
-  return config
-}
-
-function withoutUndefined(server: Partial<ProviderMetadata> & { issuer: string }): oidc.ServerMetadata {
-  return Object.fromEntries(Object.entries(server).filter(([, value]) => value !== undefined)) as oidc.ServerMetadata
-}
-
 function contactFrom(source: Contact['source'], claims: Record<string, unknown>): Contact {
   const { email, email_verified: emailVerified, name } = claims
   return { source, email: textOf(email), emailVerified, name: textOf(name) }
@@ -416,16 +312,16 @@ function textOf(value: unknown): string | undefined {
   return typeof value === 'string' && value !== '' ? value : undefined
 }
 
-async function atStage<Result>(name: Stage, work: Promise<Result>): Promise<Result> {
+async function signingIn<Result>(stage: Stage, work: Promise<Result>): Promise<Result> {
   try {
     return await work
   } catch (error) {
-    throw signInRefusal(name, error)
+    throw signInRefusal(stage, error)
   }
 }
 
-/** Waits for shared work, but not beyond one sign-in's budget; the work itself goes on for the others. */
-function within<Result>(budget: AbortSignal | undefined, url: string, work: Promise<Result>): Promise<Result> {
+/** Waits for a shared call to a URL, but not beyond one sign-in's budget; the call itself goes on for the others. */
+function within<Result>(budget: AbortSignal | undefined, work: Promise<Result>, url: string): Promise<Result> {
   if (!budget) return work
   return new Promise((resolve, reject) => {
     const expire = () => reject(new OutboundError('timeout', new URL(url).host))

@@ -172,6 +172,37 @@ t.test('A failing token endpoint is away, or wrong, by its status', async t => {
   t.match(await refusal(signIn(idp)), { code: 'sso_idp_error', detail: { reason: 'not_json' } })
 })
 
+t.test('Whatever the endpoints answer, a sign-in ends in a refusal with a code', async t => {
+  const { idp, network } = await makeWorld(t)
+  const strange = [null, [], 7, 'text', {}, { error: 7 }, { error: '' }, { access_token: 'a' }, { keys: 'none' }]
+  const tokens = [
+    ...strange,
+    ...['', 'a', 'a.b.c', '....', 'a.b.c.d.e', 7, {}].map(id_token => ({
+      access_token: 'a',
+      token_type: 'Bearer',
+      id_token,
+    })),
+  ]
+  const keys = [
+    null,
+    7,
+    { kty: 'RSA' },
+    { kty: 'RSA', kid: 'k1', alg: 'RS256', e: 'AQAB', n: '!'.repeat(400) },
+    { kty: 'EC', crv: 'P-256', kid: 'k1' },
+  ]
+  const answers = { token: tokens, userinfo: strange, jwks: [...strange, { keys }] }
+  for (const [endpoint, bodies] of Object.entries(answers)) {
+    for (const [status, body] of bodies.flatMap(each => [[200, each] as const, [400, each] as const])) {
+      const { providers, signIn } = makeRelyingParty(t, network.outbound)
+      idp.reset()
+      idp.script.answer[endpoint as 'token'] = scripted.json(status, body)
+      await providers.test(idp.issuer)
+      const { code } = await refusal(signIn(idp, { user: { email: undefined } }))
+      t.match(code, /^sso_(token_invalid|idp_error|idp_unreachable)$/, `${endpoint} ${status} ${JSON.stringify(body)}`)
+    }
+  }
+})
+
 t.test('The answer through the browser is checked before anything is sent', async t => {
   const { idp, begin, providers } = await makeWorld(t)
   const { exchange } = await begin(idp)
