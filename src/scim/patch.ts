@@ -444,17 +444,29 @@ function allowRemoveByValue(advice: string, { reading, pointer }: Place): void {
 
 // ---- values of multi-valued attributes
 
+/** One value after an operation, and whether the operation touched it. */
+interface Edited {
+  entry: unknown
+  touched: boolean
+}
+
+function untouched(entries: readonly unknown[]): Edited[] {
+  return entries.map(entry => ({ entry, touched: false }))
+}
+
 function addEntries(attribute: Attribute, current: unknown, { added, edit }: { added: unknown; edit: Edit }): unknown {
-  const entries = [...asArray(current)]
-  const touched = new Set<number>()
+  const edited = untouched(asArray(current))
   for (const entry of asArray(added)) {
-    const found = entries.findIndex(existing => sameJson(existing, entry) || isSameEntry(attribute, existing, entry))
-    const index = found < 0 ? entries.length : found
-    const existing = entries[index]
-    entries[index] = isObject(existing) && isObject(entry) ? { ...existing, ...entry } : entry
-    touched.add(index)
+    const index = edited.findIndex(({ entry: existing }) => isSame(attribute, existing, entry))
+    const existing = edited[index]?.entry
+    const merged = isObject(existing) && isObject(entry) ? { ...existing, ...entry } : entry
+    edited[index < 0 ? edited.length : index] = { entry: merged, touched: true }
   }
-  return settle(attribute, { entries, touched, edit })
+  return settle(attribute, edited, edit)
+}
+
+function isSame(attribute: Attribute, a: unknown, b: unknown): boolean {
+  return sameJson(a, b) || isSameEntry(attribute, a, b)
 }
 
 /** Whether two values are one by RFC 7643 §2.4: the same `value` and the same `type`. */
@@ -480,17 +492,20 @@ function hasSame(attribute: Attribute, name: string, { a, b }: { a: unknown; b: 
   return left === right || (!exact && foldKey(left) === foldKey(right))
 }
 
-/** Bounds the values, and leaves at most one primary: the one that an operation has just touched. */
-function settle(
-  attribute: Attribute,
-  { entries, touched, edit }: { entries: readonly unknown[]; touched: ReadonlySet<number>; edit: Edit },
-): unknown {
-  if (entries.length > MAX_VALUES) throw invalid(attribute, edit.pointer, `has at most ${MAX_VALUES} values`)
-  const chosen = entries.filter((entry, index) => touched.has(index) && isPrimary(entry))
-  if (chosen.length > 1) throw invalid(attribute, edit.pointer, 'has at most one primary value')
-  const [primary] = chosen
-  const settled = entries.map(entry =>
-    primary !== undefined && entry !== primary && isObject(entry) && isPrimary(entry)
+/**
+ * The values after an operation: bounded, none that the operation made the same as another, and at most one primary, the
+ * one that it touched.
+ */
+function settle(attribute: Attribute, edited: readonly Edited[], edit: Edit): unknown {
+  const distinct = edited.filter(
+    ({ entry, touched }, index) =>
+      !touched || !edited.slice(0, index).some(other => other.touched && isSame(attribute, other.entry, entry)),
+  )
+  if (distinct.length > MAX_VALUES) throw invalid(attribute, edit.pointer, `has at most ${MAX_VALUES} values`)
+  const [primary, second] = distinct.filter(({ entry, touched }) => touched && isPrimary(entry))
+  if (second !== undefined) throw invalid(attribute, edit.pointer, 'has at most one primary value')
+  const settled = distinct.map(({ entry }) =>
+    primary !== undefined && entry !== primary.entry && isObject(entry) && isPrimary(entry)
       ? { ...entry, primary: false }
       : entry,
   )
@@ -509,13 +524,17 @@ function editMatching(attribute: Attribute, current: unknown, edit: MatchingEdit
     matchesEntry(filter, entry, { attribute, mode: run.mode, leniencies: run.leniencies })
   // Once without a value, for the faults of the filter.
   selects({})
-  const entries = asArray(current)
-  const matched = new Set(entries.keys().filter(index => selects(entries[index])))
-  if (matched.size === 0) return createMatching(attribute, entries, edit)
-  const edited = entries.map((entry, index) => (matched.has(index) ? editEntry(attribute, entry, edit) : entry))
-  const kept = [...edited.keys()].filter(index => edited[index] !== undefined)
-  const touched = new Set(kept.flatMap((index, position) => (matched.has(index) ? [position] : [])))
-  return settle(attribute, { entries: kept.map(index => edited[index]), touched, edit })
+  const entries = asArray(current).map(entry => ({ entry, touched: selects(entry) }))
+  if (!entries.some(({ touched }) => touched)) return createMatching(attribute, asArray(current), edit)
+  const edited = entries.map(({ entry, touched }) => ({
+    entry: touched ? editEntry(attribute, entry, edit) : entry,
+    touched,
+  }))
+  return settle(
+    attribute,
+    edited.filter(({ entry }) => entry !== undefined),
+    edit,
+  )
 }
 
 /** One selected value; undefined when it goes. */
@@ -581,7 +600,7 @@ function createMatching(attribute: Attribute, entries: readonly unknown[], edit:
   const read = readSingle(sub ?? attribute, value, place)
   const entry =
     sub === undefined ? { ...template, ...(isObject(read) ? read : {}) } : withAttribute(template, sub.name, read)
-  return settle(attribute, { entries: [...entries, entry], touched: new Set([entries.length]), edit })
+  return settle(attribute, [...untouched(entries), { entry, touched: true }], edit)
 }
 
 function missTarget(attribute: Attribute, edit: Edit): void {

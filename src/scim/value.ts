@@ -71,8 +71,8 @@ const MAX_OPAQUE_NODES = 2000
 
 /** An error at one place of the body: the pointer is both in the message, for people, and in `errors`. */
 export function refuse({ code, message, pointer }: Refusal): AppError {
-  const place = pointer === '' ? '' : ` (at ${pointer})`
-  return new AppError(code, `${message}${place}`, { errors: [{ pointer, message }] })
+  const placed = pointer === '' ? message : `${message.replace(/\.$/, '')} (at ${pointer}).`
+  return new AppError(code, placed, { errors: [{ pointer, message }] })
 }
 
 /**

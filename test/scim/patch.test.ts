@@ -1,0 +1,546 @@
+import fc from 'fast-check'
+import t from 'tap'
+import { ENTERPRISE_SCHEMA, GROUP_SCHEMA, USER_SCHEMA } from '../../src/scim/attributes.ts'
+import type { Mode, ResourceTypeName } from '../../src/scim/attributes.ts'
+import { applyPatch, readPatch, sameJson, touchedAttributes } from '../../src/scim/patch.ts'
+import type { Patched } from '../../src/scim/patch.ts'
+import type { ScimResource } from '../../src/scim/value.ts'
+
+const PATCH_OP = 'urn:ietf:params:scim:api:messages:2.0:PatchOp'
+
+interface Options {
+  type?: ResourceTypeName
+  mode?: Mode
+}
+
+function patch(
+  resource: ScimResource,
+  operations: unknown[],
+  { type = 'User', mode = 'tolerant' }: Options = {},
+): Patched {
+  const message = readPatch(type, { schemas: [PATCH_OP], Operations: operations }, mode)
+  const patched = applyPatch(resource, message.operations, { type, mode })
+  return { ...patched, leniencies: [...message.leniencies, ...patched.leniencies] }
+}
+
+const ann: ScimResource = {
+  schemas: [USER_SCHEMA, ENTERPRISE_SCHEMA],
+  userName: 'ann@example.com',
+  active: true,
+  title: 'Head',
+  name: { givenName: 'Ann', familyName: 'Ash' },
+  emails: [
+    { type: 'work', value: 'ann@example.com', primary: true },
+    { type: 'home', value: 'ann@home.example.com' },
+  ],
+  [ENTERPRISE_SCHEMA]: { department: 'Docks', manager: { value: 'b', $ref: '../Users/b' } },
+}
+const work = { type: 'work', value: 'ann@example.com', primary: true }
+const home = { type: 'home', value: 'ann@home.example.com' }
+
+t.test('each operation does to each kind of target what RFC 7644 says', async t => {
+  const cases: [object, object][] = [
+    [{ op: 'add', path: 'nickName', value: 'A' }, { nickName: 'A' }],
+    [{ op: 'REPLACE', path: 'TITLE', value: 'Chief' }, { title: 'Chief' }],
+    [{ op: 'remove', path: 'title' }, { title: undefined }],
+    [{ op: 'replace', path: 'title', value: null }, { title: undefined }],
+    [{ op: 'remove', path: 'nickName' }, {}],
+    [{ op: 'replace', path: `${USER_SCHEMA}:title`, value: 'Chief' }, { title: 'Chief' }],
+    [
+      { op: 'add', path: 'name', value: { middleName: 'B' } },
+      { name: { givenName: 'Ann', familyName: 'Ash', middleName: 'B' } },
+    ],
+    [{ op: 'replace', path: 'name', value: { familyName: 'Oak' } }, { name: { givenName: 'Ann', familyName: 'Oak' } }],
+    [{ op: 'replace', path: 'name', value: { familyName: null } }, { name: { givenName: 'Ann' } }],
+    [{ op: 'remove', path: 'name' }, { name: undefined }],
+    [{ op: 'remove', path: 'name.familyName' }, { name: { givenName: 'Ann' } }],
+    [
+      { op: 'add', path: 'emails', value: [{ type: 'other', value: 'x' }] },
+      { emails: [work, home, { type: 'other', value: 'x' }] },
+    ],
+    [{ op: 'add', path: 'emails', value: [home] }, {}],
+    [{ op: 'add', path: 'emails', value: [{ ...home, display: 'H' }] }, { emails: [work, { ...home, display: 'H' }] }],
+    [
+      { op: 'add', path: 'emails', value: [{ value: 'x', primary: true }] },
+      { emails: [{ ...work, primary: false }, home, { value: 'x', primary: true }] },
+    ],
+    [{ op: 'replace', path: 'emails', value: [{ value: 'x' }] }, { emails: [{ value: 'x' }] }],
+    [{ op: 'replace', path: 'emails', value: [] }, { emails: undefined }],
+    [{ op: 'remove', path: 'emails' }, { emails: undefined }],
+    [{ op: 'remove', path: 'emails[type eq "home"]' }, { emails: [work] }],
+    [{ op: 'remove', path: 'emails[value pr]' }, { emails: undefined }],
+    [{ op: 'remove', path: 'emails[type eq "home"].value' }, { emails: [work] }],
+    [{ op: 'remove', path: 'emails.type' }, { emails: [{ value: work.value, primary: true }, { value: home.value }] }],
+    [
+      { op: 'replace', path: 'emails[type eq "home"].value', value: 'x' },
+      { emails: [work, { type: 'home', value: 'x' }] },
+    ],
+    [{ op: 'replace', path: 'emails[type eq "home"]', value: { value: 'x' } }, { emails: [work, { value: 'x' }] }],
+    [
+      { op: 'add', path: 'emails[type eq "home"]', value: { display: 'H' } },
+      { emails: [work, { ...home, display: 'H' }] },
+    ],
+    [
+      { op: 'replace', path: 'emails[type eq "home"].primary', value: true },
+      {
+        emails: [
+          { ...work, primary: false },
+          { ...home, primary: true },
+        ],
+      },
+    ],
+    [
+      { op: 'add', path: 'emails[not (type eq "work") and value ew ".COM"].display', value: 'H' },
+      { emails: [work, { ...home, display: 'H' }] },
+    ],
+    [
+      { op: 'replace', path: `${ENTERPRISE_SCHEMA}:department`, value: 'Mills' },
+      { [ENTERPRISE_SCHEMA]: { department: 'Mills', manager: { value: 'b', $ref: '../Users/b' } } },
+    ],
+    [
+      { op: 'add', path: ENTERPRISE_SCHEMA, value: { costCenter: '7', manager: null } },
+      { [ENTERPRISE_SCHEMA]: { department: 'Docks', costCenter: '7' } },
+    ],
+    [{ op: 'remove', path: `${ENTERPRISE_SCHEMA}:manager` }, { [ENTERPRISE_SCHEMA]: { department: 'Docks' } }],
+    [
+      { op: 'replace', path: `${ENTERPRISE_SCHEMA}:manager.value`, value: 'c' },
+      { [ENTERPRISE_SCHEMA]: { department: 'Docks', manager: { value: 'c', $ref: '../Users/b' } } },
+    ],
+    [
+      { op: 'replace', path: `${ENTERPRISE_SCHEMA}:manager`, value: { value: 'c' } },
+      { [ENTERPRISE_SCHEMA]: { department: 'Docks', manager: { value: 'c' } } },
+    ],
+    [
+      { op: 'remove', path: ENTERPRISE_SCHEMA },
+      { [ENTERPRISE_SCHEMA]: undefined, schemas: [USER_SCHEMA] },
+    ],
+  ]
+  for (const [operation, expected] of cases) {
+    const { resource, changed, leniencies } = patch(ann, [operation])
+    const wanted = JSON.parse(JSON.stringify({ ...ann, ...expected })) as ScimResource
+    t.same(resource, wanted, JSON.stringify(operation))
+    t.equal(changed, Object.keys(expected).length > 0, `changed by ${JSON.stringify(operation)}`)
+    t.same(leniencies, [])
+  }
+})
+
+t.test('what Entra, Okta and others send is accepted, recorded, and refused when strict', async t => {
+  const one = { phoneNumbers: [{ type: 'work', value: '1' }] }
+  const cases: [object, object, string][] = [
+    [{ op: 'Replace', path: 'active', value: 'False' }, { active: false }, 'boolean_as_string'],
+    [{ op: 'replace', value: { active: false } }, { active: false }, 'path_missing'],
+    [
+      { op: 'Add', path: `${ENTERPRISE_SCHEMA}:manager`, value: 'c' },
+      { [ENTERPRISE_SCHEMA]: { department: 'Docks', manager: { value: 'c' } } },
+      'string_for_complex',
+    ],
+    [
+      { op: 'Add', path: `${ENTERPRISE_SCHEMA}:manager`, value: [{ value: 'c' }] },
+      { [ENTERPRISE_SCHEMA]: { department: 'Docks', manager: { value: 'c' } } },
+      'array_for_single',
+    ],
+    [
+      { op: 'replace', path: `${ENTERPRISE_SCHEMA}:manager`, value: { value: '' } },
+      { [ENTERPRISE_SCHEMA]: { department: 'Docks' } },
+      'empty_string_cleared',
+    ],
+    [{ op: 'replace', path: 'title', value: ['Chief'] }, { title: 'Chief' }, 'array_for_single'],
+    [{ op: 'Add', path: 'phoneNumbers[type eq "work"].value', value: '1' }, one, 'target_created'],
+    [{ op: 'Add', path: 'phoneNumbers[type eq "work" and primary eq true].value', value: '1' }, one, 'target_created'],
+    [{ op: 'remove', path: 'phoneNumbers[type eq "work"].value' }, {}, 'target_missed'],
+    [
+      { op: 'replace', path: 'emails[type eq "home"]', value: 'x' },
+      { emails: [work, { type: 'home', value: 'x' }] },
+      'string_for_complex',
+    ],
+    [
+      { op: 'remove', path: 'emails', value: [{ value: 'ANN@home.example.com' }] },
+      { emails: [work] },
+      'remove_by_value',
+    ],
+    [{ op: 'remove', path: 'emails[type eq "home"].value', value: 'y' }, { emails: [work] }, 'remove_value_ignored'],
+    [
+      { op: 'add', path: 'emails', value: { value: 'x' } },
+      { emails: [work, home, { value: 'x' }] },
+      'single_for_array',
+    ],
+    [{ op: 'replace', path: 'title', value: 'Chief', name: 'x' }, { title: 'Chief' }, 'attribute_unknown'],
+    [
+      { op: 'add', path: 'emails', value: [{ value: 'x', colour: 1 }] },
+      { emails: [work, home, { value: 'x' }] },
+      'attribute_unknown',
+    ],
+    [
+      { op: 'replace', path: 'emails[primary eq "True"].display', value: 'A' },
+      { emails: [{ ...work, display: 'A' }, home] },
+      'boolean_as_string',
+    ],
+  ]
+  for (const [operation, expected, leniency] of cases) {
+    const { resource, leniencies } = patch(ann, [operation])
+    t.same(resource, { ...ann, ...expected }, JSON.stringify(operation))
+    t.equal(leniencies[0]?.name, leniency, leniency)
+    t.throws(
+      () => patch(ann, [operation], { mode: 'strict' }),
+      { name: 'AppError', code: /^scim_/ },
+      `${leniency} when strict`,
+    )
+  }
+})
+
+t.test('empty text clears when tolerant, and is a value when strict', async t => {
+  const operation = { op: 'replace', path: 'title', value: '' }
+  t.equal(patch(ann, [operation]).resource.title, undefined)
+  t.equal(patch(ann, [operation], { mode: 'strict' }).resource.title, '')
+})
+
+t.test('strict replaces a complex attribute whole, as the interoperability profile wants', async t => {
+  const operation = { op: 'replace', path: 'name', value: { familyName: 'Oak' } }
+  t.same(patch(ann, [operation], { mode: 'strict' }).resource.name, { familyName: 'Oak' })
+})
+
+t.test('a value without path may have dotted, filtered and URN-qualified keys', async t => {
+  const value = {
+    title: 'Chief',
+    'name.givenName': 'Anna',
+    'emails[type eq "home"].value': 'x',
+    [`${ENTERPRISE_SCHEMA}:department`]: 'Mills',
+    schemas: [USER_SCHEMA],
+    id: '1',
+    groups: [],
+    password: 'secret-1',
+    colour: 'teal',
+  }
+  const { resource, leniencies } = patch({ ...ann, id: '1' }, [{ op: 'replace', value }])
+  t.match(resource, {
+    id: '1',
+    title: 'Chief',
+    name: { givenName: 'Anna', familyName: 'Ash' },
+    emails: [work, { type: 'home', value: 'x' }],
+  })
+  t.match(resource[ENTERPRISE_SCHEMA], { department: 'Mills', manager: { value: 'b' } })
+  t.notMatch(JSON.stringify(resource), /secret-1|teal/)
+  t.same(
+    leniencies.map(({ name }) => name),
+    [
+      'path_missing',
+      'path_as_key',
+      'path_as_key',
+      'path_as_key',
+      'read_only_ignored',
+      'read_only_ignored',
+      'password_ignored',
+      'attribute_unknown',
+    ],
+  )
+  t.throws(() => patch({ ...ann, id: '1' }, [{ op: 'replace', value: { id: '2' } }]), { code: 'scim_mutability' })
+})
+
+t.test('operations see what those before them did, and a fault in one undoes all', async t => {
+  const before = structuredClone(ann)
+  const address = (name: string, value: string) => ({ op: 'replace', path: `addresses[type eq "work"].${name}`, value })
+  const { resource } = patch(ann, [
+    address('locality', 'Porto'),
+    address('country', 'PT'),
+    { op: 'add', path: 'title', value: 'A' },
+    { op: 'remove', path: 'title' },
+  ])
+  t.same(resource.addresses, [{ type: 'work', locality: 'Porto', country: 'PT' }])
+  t.equal(resource.title, undefined)
+  t.throws(() => patch(ann, [address('locality', 'Porto'), { op: 'replace', path: 'nope', value: 1 }]))
+  t.same(ann, before)
+})
+
+t.test('what cannot be done is refused with its code and pointer', async t => {
+  const refused: [object, string, RegExp][] = [
+    [{ op: 'remove' }, 'scim_no_target', /Operations\/0\/path/],
+    [{ op: 'move', path: 'title' }, 'scim_invalid_syntax', /add, replace or remove/],
+    [{ op: 'add', path: 'title' }, 'scim_invalid_value', /needs a value/],
+    [{ op: 'add', value: 'x' }, 'scim_invalid_value', /object of attributes/],
+    [{ op: 'replace', path: 7, value: 1 }, 'scim_invalid_path', /text/],
+    [{ op: 'replace', path: 'emails[type eq', value: 'x' }, 'scim_invalid_path', /offset 14.*\/Operations\/0\/path/],
+    [{ op: 'replace', path: 'nope', value: 'x' }, 'scim_invalid_path', /nope is no attribute of a User/],
+    [{ op: 'replace', path: 'constructor.prototype.admin', value: true }, 'scim_invalid_path', /no attribute/],
+    [{ op: 'replace', path: 'emails[type eq "work"].nope', value: 'x' }, 'scim_invalid_path', /no attribute of emails/],
+    [
+      { op: 'replace', path: 'emails[nope eq "work"].value', value: 'x' },
+      'scim_invalid_filter',
+      /no attribute of emails/,
+    ],
+    [{ op: 'replace', path: 'title[value eq "x"]', value: 'x' }, 'scim_invalid_path', /no brackets/],
+    [{ op: 'replace', path: 'emails.value', value: 'x' }, 'scim_invalid_path', /which value/],
+    [{ op: 'replace', path: 'phoneNumbers[value co "5"].type', value: 'x' }, 'scim_no_target', /phoneNumbers/],
+    [{ op: 'remove', path: 'userName' }, 'scim_mutability', /userName must have a value/],
+    [{ op: 'replace', path: 'userName', value: null }, 'scim_invalid_value', /userName/],
+    [{ op: 'replace', path: 'userName', value: ' ' }, 'scim_invalid_value', /userName/],
+    [{ op: 'remove', path: 'active' }, 'scim_mutability', /active/],
+    [{ op: 'replace', path: 'active', value: '' }, 'scim_invalid_value', /active/],
+    [{ op: 'add', path: 'groups', value: [{ value: 'g' }] }, 'scim_mutability', /groups cannot be changed/],
+    [{ op: 'replace', path: 'id', value: 'x' }, 'scim_mutability', /id/],
+    [{ op: 'replace', path: 'meta.created', value: 'x' }, 'scim_mutability', /created|meta/],
+    [
+      {
+        op: 'add',
+        path: 'emails',
+        value: [
+          { value: 'a', primary: true },
+          { value: 'b', primary: true },
+        ],
+      },
+      'scim_invalid_value',
+      /at most one primary/,
+    ],
+    [{ op: 'replace', path: 'emails[value pr].primary', value: true }, 'scim_invalid_value', /at most one primary/],
+    [{ op: 'add', path: 'emails[value eq "a\\u0000"].type', value: 'x' }, 'scim_invalid_value', /NUL/],
+    [
+      { op: 'replace', path: 'title', value: { a: 1 } },
+      'scim_invalid_value',
+      /title must be text \(at \/Operations\/0\/value\)\.$/,
+    ],
+  ]
+  for (const [operation, code, message] of refused) {
+    t.throws(() => patch(ann, [operation]), { code, message }, JSON.stringify(operation))
+  }
+  t.throws(() => readPatch('User', { schemas: [PATCH_OP] }, 'tolerant'), { code: 'scim_invalid_syntax' })
+  t.throws(() => readPatch('User', [], 'tolerant'), { code: 'scim_invalid_syntax' })
+  const many = Array(5001).fill({ op: 'remove', path: 'title' })
+  t.throws(() => patch(ann, many), { code: 'body_too_large' })
+})
+
+t.test('the message is read by names in any case; an empty one changes nothing and is recorded', async t => {
+  const { operations } = readPatch(
+    'User',
+    { SCHEMAS: [PATCH_OP], operations: [{ Op: 'Add', PATH: 'title', Value: 'x' }] },
+    'strict',
+  )
+  t.match(operations, [{ op: 'add', value: 'x', pointer: '/Operations/0' }])
+  t.match(patch(ann, []), { changed: false, resource: ann, leniencies: [{ name: 'operations_empty' }] })
+  t.throws(() => patch(ann, [], { mode: 'strict' }), { code: 'scim_invalid_syntax' })
+})
+
+t.test('an unknown extension is changed by key or by path when tolerant', async t => {
+  const acme = 'urn:example:acme:2.0:User'
+  const with17 = patch(ann, [{ op: 'add', value: { [acme]: { badge: 17, desk: 'a' } } }]).resource
+  t.same(with17[acme], { badge: 17, desk: 'a' })
+  t.same(with17.schemas, [USER_SCHEMA, ENTERPRISE_SCHEMA, acme])
+  t.same(patch(with17, [{ op: 'replace', path: `${acme}:badge`, value: 18 }]).resource[acme], { badge: 18, desk: 'a' })
+  t.same(patch(with17, [{ op: 'remove', path: `${acme}:badge` }]).resource[acme], { desk: 'a' })
+  t.same(patch(with17, [{ op: 'remove', path: acme }]).resource, ann)
+  t.same(patch(ann, [{ op: 'add', path: `${acme}:__proto__`, value: { admin: true } }]).changed, true)
+  t.equal(({} as ScimResource).admin, undefined)
+  t.throws(() => patch(ann, [{ op: 'add', path: `${acme}:badge`, value: 1 }], { mode: 'strict' }), {
+    code: 'scim_invalid_path',
+  })
+})
+
+// ---- groups
+
+const ops: ScimResource = { schemas: [GROUP_SCHEMA], displayName: 'Ops' }
+const members = (operations: unknown[], mode: Mode = 'tolerant') =>
+  patch(ops, operations, { type: 'Group', mode }).memberChanges
+
+t.test('operations on members become sets of ids, whatever their form', async t => {
+  const value = (...ids: string[]) => ids.map(id => ({ value: id }))
+  const cases: [unknown[], unknown][] = [
+    [[{ op: 'add', path: 'members', value: value('a', 'b', 'a') }], { add: ['a', 'b'], remove: [] }],
+    [[{ op: 'add', path: 'members', value: { value: 'a' } }], { add: ['a'], remove: [] }],
+    [[{ op: 'add', path: `${GROUP_SCHEMA}:members`, value: value('a') }], { add: ['a'], remove: [] }],
+    [[{ op: 'add', value: { members: value('a') } }], { add: ['a'], remove: [] }],
+    [[{ op: 'remove', path: 'Members[VALUE EQ "a"]' }], { add: [], remove: ['a'] }],
+    [[{ op: 'remove', path: 'members[value eq "a" or value eq "b"]' }], { add: [], remove: ['a', 'b'] }],
+    [[{ op: 'remove', path: 'members[type eq "User" and value eq "a"]' }], { add: [], remove: ['a'] }],
+    [[{ op: 'Remove', path: 'members', value: [{ $ref: null, value: 'a' }] }], { add: [], remove: ['a'] }],
+    [[{ op: 'remove', path: 'members', value: [] }], { add: [], remove: [] }],
+    [[{ op: 'remove', path: 'members' }], { replace: [] }],
+    [[{ op: 'replace', path: 'members', value: value('a', 'b') }], { replace: ['a', 'b'] }],
+    [[{ op: 'replace', path: 'members', value: [] }], { replace: [] }],
+    [[{ op: 'replace', value: { members: null } }], { replace: [] }],
+    [[{ op: 'replace', path: 'displayName', value: 'X' }], undefined],
+    [
+      [
+        { op: 'add', path: 'members', value: value('a', 'b') },
+        { op: 'remove', path: 'members[value eq "b"]' },
+        { op: 'add', path: 'members', value: value('c') },
+      ],
+      { add: ['a', 'c'], remove: ['b'] },
+    ],
+    [
+      [
+        { op: 'add', path: 'members', value: value('a') },
+        { op: 'replace', path: 'members', value: value('b', 'c') },
+        { op: 'remove', path: 'members[value eq "c"]' },
+      ],
+      { replace: ['b'] },
+    ],
+  ]
+  for (const [operations, expected] of cases) t.same(members(operations), expected, JSON.stringify(operations))
+})
+
+t.test('members are refused by anything but their id', async t => {
+  const refused: [object, string][] = [
+    [{ op: 'remove', path: 'members[display eq "Ann"]' }, 'scim_invalid_path'],
+    [{ op: 'remove', path: 'members[not (value eq "a")]' }, 'scim_invalid_path'],
+    [{ op: 'remove', path: 'members[value eq "a" and value eq "b"]' }, 'scim_invalid_path'],
+    [{ op: 'add', path: 'members[value eq "a"]', value: [{ value: 'a' }] }, 'scim_invalid_path'],
+    [{ op: 'replace', path: 'members[value eq "a"].display', value: 'A' }, 'scim_mutability'],
+    [{ op: 'replace', path: 'members.value', value: 'a' }, 'scim_mutability'],
+    [{ op: 'add', path: 'members', value: [{ display: 'Ann' }] }, 'scim_invalid_value'],
+    [{ op: 'remove', path: 'displayName' }, 'scim_mutability'],
+  ]
+  for (const [operation, code] of refused) t.throws(() => members([operation]), { code }, JSON.stringify(operation))
+  t.same(members([{ op: 'remove', path: 'members[value eq "a"]' }], 'strict'), { add: [], remove: ['a'] })
+  t.throws(() => members([{ op: 'remove', path: 'members', value: [{ value: 'a' }] }], 'strict'), {
+    code: 'scim_invalid_syntax',
+  })
+})
+
+t.test('a thousand operations on members fold into one change', async t => {
+  const operations = Array.from({ length: 1000 }, (_, index) =>
+    index % 2 === 0
+      ? { op: 'add', path: 'members', value: [{ value: `u${index}` }] }
+      : { op: 'remove', path: `members[value eq "v${index}"]` },
+  )
+  const changes = members(operations, 'strict') as { add: string[]; remove: string[] }
+  t.equal(changes.add.length, 500)
+  t.equal(changes.remove.length, 500)
+})
+
+t.test('operations that touch members or active alone need not read the resource', async t => {
+  const touched = (type: ResourceTypeName, operations: unknown[]) => {
+    const names = touchedAttributes(
+      type,
+      readPatch(type, { schemas: [PATCH_OP], Operations: operations }, 'tolerant').operations,
+    )
+    return names && [...names]
+  }
+  t.same(
+    touched('Group', [
+      { op: 'remove', path: 'members[value eq "a"]' },
+      { op: 'add', value: { Members: [] } },
+    ]),
+    ['members'],
+  )
+  t.same(touched('User', [{ op: 'replace', value: { ACTIVE: false } }]), ['active'])
+  t.same(touched('User', [{ op: 'replace', path: 'name.givenName', value: 'x' }]), ['name'])
+  t.equal(touched('User', [{ op: 'replace', value: { active: false, nope: 1 } }]), undefined)
+  t.match(patch({}, [{ op: 'replace', path: 'active', value: false }]), { resource: { active: false }, changed: true })
+  t.match(patch({}, [{ op: 'remove', path: 'members' }], { type: 'Group' }), {
+    memberChanges: { replace: [] },
+    changed: false,
+  })
+})
+
+// ---- laws
+
+const attribute = fc.constantFrom(
+  'title',
+  'nickName',
+  'displayName',
+  'name.givenName',
+  'externalId',
+  `${ENTERPRISE_SCHEMA}:department`,
+)
+const text = fc.string({ minLength: 1, maxLength: 5 })
+const email = fc.record(
+  { value: fc.constantFrom('a', 'b', 'A'), type: fc.constantFrom('work', 'home'), primary: fc.boolean() },
+  { requiredKeys: ['value'] },
+)
+const operation = fc.oneof(
+  fc.record({ op: fc.constantFrom('add', 'replace'), path: attribute, value: fc.oneof(text, fc.constant(null)) }),
+  fc.record({
+    op: fc.constant('remove'),
+    path: fc.oneof(attribute, fc.constantFrom('emails', 'name', 'emails[type eq "home"]', 'emails[value eq "a"].type')),
+  }),
+  fc.record({
+    op: fc.constantFrom('add', 'replace'),
+    path: fc.constant('emails'),
+    value: fc.array(email, { maxLength: 1 }),
+  }),
+  fc.record({
+    op: fc.constantFrom('add', 'replace'),
+    path: fc.constantFrom('emails[type eq "home"].value', 'emails[type eq "work"].display'),
+    value: text,
+  }),
+  fc.record({
+    op: fc.constant('replace'),
+    path: fc.constant('emails[type eq "home" and value eq "a"].primary'),
+    value: fc.boolean(),
+  }),
+)
+
+t.test('one operation twice is the operation once', async t => {
+  fc.assert(
+    fc.property(operation, one => {
+      const once = patch(ann, [one]).resource
+      return t.same(patch(once, [one]).resource, once, JSON.stringify(one))
+    }),
+  )
+})
+
+t.test('add and replace do the same on an attribute with one value', async t => {
+  fc.assert(
+    fc.property(attribute, text, (path, value) => {
+      const [added, replaced] = ['add', 'replace'].map(op => patch(ann, [{ op, path, value }]).resource)
+      return t.same(added, replaced, path)
+    }),
+  )
+})
+
+t.test('remove, then add, is replace', async t => {
+  fc.assert(
+    fc.property(fc.array(email, { maxLength: 1 }), value => {
+      const inTwo = patch(ann, [
+        { op: 'remove', path: 'emails' },
+        { op: 'add', path: 'emails', value },
+      ]).resource
+      return t.ok(sameJson(inTwo, patch(ann, [{ op: 'replace', path: 'emails', value }]).resource))
+    }),
+  )
+})
+
+t.test(
+  'any sequence keeps one primary at most, names its schemas, and says truly whether it changed something',
+  async t => {
+    fc.assert(
+      fc.property(fc.array(operation, { maxLength: 8 }), operations => {
+        const { resource, changed } = patch(ann, operations)
+        const emails = (resource.emails ?? []) as { primary?: boolean }[]
+        const extensions = Object.keys(resource).filter(key => key.startsWith('urn:'))
+        return (
+          t.ok(emails.filter(({ primary }) => primary === true).length <= 1) &&
+          t.same(resource.schemas, [USER_SCHEMA, ...extensions]) &&
+          t.equal(changed, !sameJson(resource, ann))
+        )
+      }),
+    )
+  },
+)
+
+t.test('folding member operations does what doing them one by one does', async t => {
+  const id = fc.constantFrom('a', 'b', 'c', 'd')
+  const step = fc.record({
+    op: fc.constantFrom('add', 'remove', 'replace'),
+    path: fc.constant('members'),
+    value: fc.array(
+      id.map(value => ({ value })),
+      { maxLength: 3 },
+    ),
+  })
+  fc.assert(
+    fc.property(fc.array(step, { minLength: 1, maxLength: 8 }), fc.uniqueArray(id), (steps, before) => {
+      let expected = new Set(before)
+      for (const { op, value } of steps) {
+        const ids = new Set(value.map(({ value: one }) => one))
+        if (op === 'add') expected = expected.union(ids)
+        if (op === 'remove') expected = expected.difference(ids)
+        if (op === 'replace') expected = ids
+      }
+      const changes = members(steps) ?? { add: [], remove: [] }
+      const after =
+        'replace' in changes
+          ? new Set(changes.replace)
+          : new Set(before).difference(new Set(changes.remove)).union(new Set(changes.add))
+      return t.same([...after].toSorted(), [...expected].toSorted())
+    }),
+  )
+})
