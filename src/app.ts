@@ -5,6 +5,7 @@ import type { JWTVerifyGetKey } from 'jose'
 import { activityRoutes } from './activity/routes.ts'
 import type { Config } from './config.ts'
 import type { Db } from './db/database.ts'
+import { directoryRoutes } from './directories/routes.ts'
 import { AppError } from './errors.ts'
 import { authenticator, guardWorkspace } from './http/admin-auth.ts'
 import { assistTokenVerifier } from './http/assist-token.ts'
@@ -106,6 +107,7 @@ export async function buildApp({
     await admin.register(activityRoutes, { db })
     await admin.register(domainRoutes, { config, db })
     await admin.register(ssoRoutes, { config, db, box, providers })
+    await admin.register(directoryRoutes, { config, db })
   })
 
   return app

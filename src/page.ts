@@ -6,6 +6,11 @@ export const pageQuery = z.object({
   after: z.string().min(1).max(200).optional().meta({ description: 'The `next` of the page before' }),
 })
 
+/** The same for lists whose cursor is the id of the last item. */
+export const idPageQuery = pageQuery.extend({
+  after: z.uuid('must be the `next` of a page').optional().meta({ description: 'The `next` of the page before' }),
+})
+
 export type PageQuery = z.output<typeof pageQuery>
 
 export interface Page<Item> {

@@ -1,0 +1,288 @@
+import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
+import { z } from 'zod'
+import type { Config } from '../config.ts'
+import type { Db } from '../db/database.ts'
+import { actorOf } from '../http/admin-auth.ts'
+import { id, workspaceParams } from '../http/params.ts'
+import { problemResponses } from '../http/problem.ts'
+import { ifMatchHeader, withEtag } from '../http/versions.ts'
+import { idPageQuery, pageOf } from '../page.ts'
+import { listDirectoryGroups, listDirectoryUsers } from './directory-contents.ts'
+import {
+  changeDirectory,
+  createDirectory,
+  deleteDirectory,
+  getDirectory,
+  listDirectories,
+  scimEndpoint,
+  type Directory,
+} from './directories.ts'
+import { createToken, listTokens, revokeToken } from './directory-tokens.ts'
+
+const name = z.string().trim().min(1).max(200).meta({ example: 'Okta' })
+const mode = z.enum(['tolerant', 'strict']).meta({
+  description:
+    'tolerant takes what identity providers really send and records each leniency; strict refuses by the RFCs',
+})
+
+const directory = z
+  .object({
+    id: z.uuid(),
+    name,
+    mode,
+    enabled: z.boolean().meta({ description: 'Off: every SCIM request is refused, and access stays as it is' }),
+    scimEndpoint: z.string().meta({ description: 'Enter it at the identity provider, with a token' }),
+    version: z.number().int(),
+    createdAt: z.iso.datetime(),
+    updatedAt: z.iso.datetime(),
+  })
+  .meta({ id: 'Directory' })
+
+const token = z
+  .object({
+    id: z.uuid(),
+    hint: z.string().meta({ description: 'Its last four characters', example: 'x7Qa' }),
+    status: z.enum(['live', 'expired', 'revoked']),
+    createdAt: z.iso.datetime(),
+    expiresAt: z.iso.datetime().nullable(),
+    lastUsedAt: z.iso.datetime().nullable().meta({ description: 'To the minute' }),
+  })
+  .meta({ id: 'DirectoryToken' })
+
+const newToken = token
+  .extend({
+    token: z.string().meta({ description: 'Shown this once and stored nowhere' }),
+    scimEndpoint: z.string().meta({ description: 'Where it is good' }),
+  })
+  .meta({ id: 'NewDirectoryToken' })
+
+const directoryGroup = z
+  .object({
+    id: z.uuid(),
+    displayName: z.string(),
+    externalId: z.string().nullable(),
+    updatedAt: z.iso.datetime(),
+  })
+  .meta({ id: 'DirectoryGroup' })
+
+const directoryUser = z
+  .object({
+    id: z.uuid(),
+    userName: z.string(),
+    externalId: z.string().nullable(),
+    active: z.boolean().meta({ description: 'As the directory says; its member may be deactivated by an admin' }),
+    memberId: z.uuid(),
+    updatedAt: z.iso.datetime(),
+  })
+  .meta({ id: 'DirectoryUser' })
+
+const params = workspaceParams.extend({ directoryId: id })
+const creation = z.strictObject({ name, mode: mode.default('tolerant') })
+const changes = z.strictObject({ name, mode, enabled: z.boolean() }).partial()
+const tokenRequest = z
+  .strictObject({
+    expiresInDays: z.number().int().min(1).max(1095).optional().meta({
+      description: 'Days until it ends by itself; absent: it lasts until it is revoked',
+      example: 365,
+    }),
+  })
+  .nullish()
+
+/** Directories, their tokens, and what they hold; guarded by the scope that they are registered in. */
+export const directoryRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db }> = async (app, options) => {
+  const { config, db } = options
+  const list = '/v1/workspaces/:workspaceId/directories'
+  const one = `${list}/:directoryId`
+  const tags = ['Directories']
+  const security = [{ assistToken: [] }]
+  const describe = (found: Directory) => ({ ...found, scimEndpoint: scimEndpoint(config.publicUrl, found.id) })
+
+  app.get(
+    list,
+    {
+      schema: {
+        tags,
+        security,
+        params: workspaceParams,
+        operationId: 'listDirectories',
+        summary: 'The directories of the workspace',
+        querystring: idPageQuery.strict(),
+        response: { 200: pageOf(directory), ...problemResponses() },
+      },
+    },
+    async request => {
+      const page = await listDirectories(db, { ...request.params, ...request.query })
+      return { ...page, items: page.items.map(describe) }
+    },
+  )
+
+  app.post(
+    list,
+    {
+      schema: {
+        tags,
+        security,
+        params: workspaceParams,
+        operationId: 'createDirectory',
+        summary: 'Add a directory; then make a token for it',
+        body: creation,
+        response: { 201: directory, ...problemResponses() },
+      },
+    },
+    async (request, reply) => {
+      const { workspaceId } = request.params
+      const input = { workspaceId, ...request.body, actor: actorOf(request) }
+      const created = await db.transaction().execute(trx => createDirectory(trx, input))
+      reply.code(201).header('location', `/v1/workspaces/${workspaceId}/directories/${created.id}`)
+      return withEtag(reply, describe(created))
+    },
+  )
+
+  app.get(
+    one,
+    {
+      schema: {
+        tags,
+        security,
+        params,
+        operationId: 'getDirectory',
+        summary: 'One directory',
+        response: { 200: directory, ...problemResponses() },
+      },
+    },
+    async (request, reply) => withEtag(reply, describe(await getDirectory(db, request.params))),
+  )
+
+  app.patch(
+    one,
+    {
+      schema: {
+        tags,
+        security,
+        params,
+        operationId: 'changeDirectory',
+        summary: 'Rename a directory, change its mode, or switch it off',
+        headers: ifMatchHeader,
+        body: changes,
+        response: { 200: directory, ...problemResponses('version_conflict') },
+      },
+    },
+    async (request, reply) => {
+      const expectedVersion = request.headers['if-match']
+      const change = { ...request.params, changes: request.body, expectedVersion, actor: actorOf(request) }
+      const changed = await db.transaction().execute(trx => changeDirectory(trx, change))
+      return withEtag(reply, describe(changed))
+    },
+  )
+
+  app.delete(
+    one,
+    {
+      schema: {
+        tags,
+        security,
+        params,
+        operationId: 'deleteDirectory',
+        summary: 'Delete a directory that holds no users',
+        headers: ifMatchHeader,
+        response: { 204: { description: 'Deleted' }, ...problemResponses('conflict', 'version_conflict') },
+      },
+    },
+    async (request, reply) => {
+      const deletion = { ...request.params, expectedVersion: request.headers['if-match'], actor: actorOf(request) }
+      await db.transaction().execute(trx => deleteDirectory(trx, deletion))
+      return reply.code(204).send()
+    },
+  )
+
+  app.get(
+    `${one}/tokens`,
+    {
+      schema: {
+        tags,
+        security,
+        params,
+        operationId: 'listDirectoryTokens',
+        summary: 'The tokens of a directory, without their values',
+        querystring: idPageQuery.strict(),
+        response: { 200: pageOf(token), ...problemResponses() },
+      },
+    },
+    async request => listTokens(db, { ...request.params, ...request.query }),
+  )
+
+  app.post(
+    `${one}/tokens`,
+    {
+      schema: {
+        tags,
+        security,
+        params,
+        operationId: 'createDirectoryToken',
+        summary: 'Make a directory token; its value is shown this once',
+        body: tokenRequest,
+        response: { 201: newToken, ...problemResponses('token_limit') },
+      },
+    },
+    async (request, reply) => {
+      const { workspaceId, directoryId } = request.params
+      const { expiresInDays } = request.body ?? {}
+      const input = { workspaceId, directoryId, expiresInDays, actor: actorOf(request) }
+      const created = await db.transaction().execute(trx => createToken(trx, input))
+      const location = `/v1/workspaces/${workspaceId}/directories/${directoryId}/tokens/${created.id}`
+      reply.code(201).header('location', location).header('cache-control', 'no-store')
+      return { ...created, scimEndpoint: scimEndpoint(config.publicUrl, directoryId) }
+    },
+  )
+
+  app.delete(
+    `${one}/tokens/:tokenId`,
+    {
+      schema: {
+        tags,
+        security,
+        params: params.extend({ tokenId: id }),
+        operationId: 'revokeDirectoryToken',
+        summary: 'Revoke a directory token, at once and everywhere',
+        response: { 204: { description: 'Revoked' }, ...problemResponses() },
+      },
+    },
+    async (request, reply) => {
+      const revocation = { ...request.params, actor: actorOf(request) }
+      await db.transaction().execute(trx => revokeToken(trx, revocation))
+      return reply.code(204).send()
+    },
+  )
+
+  app.get(
+    `${one}/groups`,
+    {
+      schema: {
+        tags,
+        security,
+        params,
+        operationId: 'listDirectoryGroups',
+        summary: 'The groups that the directory has sent',
+        querystring: idPageQuery.strict(),
+        response: { 200: pageOf(directoryGroup), ...problemResponses() },
+      },
+    },
+    async request => listDirectoryGroups(db, { ...request.params, ...request.query }),
+  )
+
+  app.get(
+    `${one}/users`,
+    {
+      schema: {
+        tags,
+        security,
+        params,
+        operationId: 'listDirectoryUsers',
+        summary: 'The users that the directory has sent, and whose members they are',
+        querystring: idPageQuery.strict(),
+        response: { 200: pageOf(directoryUser), ...problemResponses() },
+      },
+    },
+    async request => listDirectoryUsers(db, { ...request.params, ...request.query }),
+  )
+}
