@@ -1,0 +1,159 @@
+import { execFile } from 'node:child_process'
+import { access, readdir, readFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { readConfig } from '../src/config.ts'
+
+const root = join(import.meta.dirname, '..')
+const read = (path: string) => readFile(join(root, path), 'utf8')
+const tracked = await listFiles()
+const pages = tracked.filter(path => path.endsWith('.md'))
+const manifest = JSON.parse(await read('package.json')) as { scripts: Record<string, string> }
+
+t.test('every link of every page leads to a file that is there', async t => {
+  for (const page of pages) {
+    const links = [...(await read(page)).matchAll(/\]\(([^)#\s]+)[^)]*\)/g)].map(([, link]) => link!)
+    for (const link of links.filter(each => !/^https?:/.test(each))) {
+      await t.resolves(access(join(root, dirname(page), link)), `${page}: ${link}`)
+    }
+  }
+})
+
+t.test('every file and npm script that a page or a comment names is there', async t => {
+  const folders = 'src|test|scripts|migrations|docs|bench'
+  const missing = await findAll(
+    path => /\.(md|ts|js|mjs|sql)$/.test(path) && path !== 'test/architecture.test.ts',
+    new RegExp(`(?<![\\w/.])(?:${folders})/[\\w/.-]+\\.(?:ts|js|mjs|sql|md)\\b`, 'g'),
+    async name => !(await exists(name)),
+  )
+  t.same(missing, [])
+  const scripts = await findAll(
+    path => /\.(md|ts|sql)$/.test(path) || path === '.env.example',
+    /npm run (?:-s )?([a-z][a-z:-]+)/g,
+    async (_name, script) => !Object.hasOwn(manifest.scripts, script!),
+  )
+  t.same(scripts, [])
+})
+
+t.test('.env.example documents every setting of config.ts with its default, and no other', async t => {
+  const documented = new Map(
+    [...(await read('.env.example')).matchAll(/^([A-Z_]+)=(.*)$/gm)].map(([, name, value]) => [name!, value!]),
+  )
+  const declared = [...(await read('src/config.ts')).matchAll(/^ {2}([A-Z][A-Z_]+): /gm)].map(([, name]) => name!)
+  t.same([...documented.keys()].toSorted(compare), declared.toSorted(compare))
+
+  const required = {
+    PUBLIC_URL: 'https://sso.example.com',
+    DATABASE_URL: 'postgres://db.example.com/assist',
+    FRONTEND_ORIGINS: 'https://app.example.com',
+    ASSIST_TOKEN_ISSUER: 'https://auth.example.com',
+    ASSIST_TOKEN_AUDIENCE: 'assist',
+    ASSIST_JWKS_URL: 'https://auth.example.com/jwks.json',
+    SEAL_KEYS: `k1:${Buffer.from(Array.from({ length: 32 }, (_each, index) => index)).toString('base64')}`,
+    NODE_ENV: 'production',
+  }
+  t.same(
+    readConfig({ ...Object.fromEntries(documented), ...required }),
+    readConfig(required),
+    'what it shows after = is the default',
+  )
+  const marked = [...(await read('.env.example')).matchAll(/^# Required[^\n]*\n(?:#[^\n]*\n)*((?:[A-Z_]+=\n)+)/gm)]
+  t.same(
+    marked.flatMap(([, lines]) => [...lines!.matchAll(/[A-Z_]+/g)].map(([name]) => name)).toSorted(compare),
+    Object.keys(required)
+      .filter(name => name !== 'NODE_ENV')
+      .toSorted(compare),
+    'what production needs is marked as required',
+  )
+})
+
+t.test('the README names every setting without which production does not start', async t => {
+  const readme = await read('README.md')
+  t.throws(() => readConfig({ NODE_ENV: 'production' }))
+  try {
+    readConfig({ NODE_ENV: 'production' })
+  } catch (error) {
+    const missing = [...(error as Error).message.matchAll(/^ {2}([A-Z_]+): is missing/gm)].map(([, name]) => name!)
+    t.not(missing.length, 0)
+    for (const name of missing) t.ok(readme.includes(`\`${name}\``), name)
+  }
+})
+
+t.test('every decision is numbered once, listed, and says context, decision and cost', async t => {
+  const names = (await readdir(join(root, 'docs/decisions'))).filter(name => /^\d/.test(name)).toSorted(compare)
+  const list = await read('docs/decisions/README.md')
+  for (const [index, name] of names.entries()) {
+    t.equal(name.slice(0, 5), `${String(index + 1).padStart(4, '0')}-`)
+    t.ok(list.includes(`(${name})`), `${name} is listed`)
+  }
+  // Records of many small decisions are tables instead.
+  for (const name of names.filter(each => !each.endsWith('-cases.md'))) {
+    const text = await read(`docs/decisions/${name}`)
+    for (const part of ['**Context.**', '**Decision.**', '**Cost.**']) t.ok(text.includes(part), `${name}: ${part}`)
+  }
+})
+
+t.test('the image is built from files that are there, and starts the service as an ordinary account', async t => {
+  const dockerfile = await read('Dockerfile')
+  const copied = [...dockerfile.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, paths]) => paths!.split(' '))
+  const kept = [...(await read('.dockerignore')).matchAll(/^!(.+)$/gm)].map(([, path]) => path!)
+  t.same(new Set(copied), new Set(kept), 'what is copied is what .dockerignore lets in')
+  for (const path of copied) t.ok(await exists(path), path)
+  const stages = dockerfile.split(/^FROM /m)
+  t.match(stages.at(-1), /\nUSER node\n/)
+  t.match(stages.at(-1), /\nCMD \["node", "src\/server.ts"\]\n/)
+  t.match(dockerfile, /npm ci --omit=dev --omit=optional/)
+})
+
+t.test('nothing names a path of one machine, and nothing is left to be done later', async t => {
+  const found = await findAll(
+    path => path !== 'test/docs.test.ts' && path !== 'package-lock.json',
+    /(?<![\w.}])\/(?:home|root|work|mnt)\/\w|\b(?:TODO|FIXME|XXX|HACK)\b/g,
+    async () => true,
+  )
+  t.same(found, [])
+})
+
+/** What a checkout holds: tracked files, and those that will be. */
+async function listFiles(): Promise<string[]> {
+  const args = ['ls-files', '--cached', '--others', '--exclude-standard']
+  try {
+    const { stdout } = await promisify(execFile)('git', args, { cwd: root })
+    const paths = stdout.split('\n').filter(path => path !== '')
+    return (await Promise.all(paths.map(async path => ((await exists(path)) ? [path] : [])))).flat()
+  } catch {
+    // An unpacked archive has no history: then everything that is not installed or generated.
+    const all = await readdir(root, { recursive: true, withFileTypes: true })
+    return all
+      .filter(each => each.isFile())
+      .map(each => join(each.parentPath, each.name).slice(root.length + 1))
+      .filter(path => !/^(node_modules|\.data|\.tap|\.git|coverage)\//.test(path))
+  }
+}
+
+/** Every match, in the chosen files, that is an offence. */
+async function findAll(
+  isChosen: (path: string) => boolean,
+  words: RegExp,
+  isOffence: (match: string, group: string | undefined) => Promise<boolean>,
+): Promise<string[]> {
+  const found: string[] = []
+  for (const path of tracked.filter(each => isChosen(each))) {
+    for (const [match, group] of (await read(path)).matchAll(words)) {
+      if (await isOffence(match, group)) found.push(`${path}: ${match}`)
+    }
+  }
+  return found
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(join(root, path)).then(
+    () => true,
+    () => false,
+  )
+}
+
+function compare(left: string, right: string): number {
+  return left < right ? -1 : 1
+}
