@@ -347,8 +347,8 @@ function editAt(container: ScimResource, parents: readonly Attribute[], target: 
     return withAttribute(container, target.attribute.name, target.change(container[target.attribute.name]))
   }
   const current = container[parent.name]
-  const inner = editAt(isObject(current) ? current : {}, rest, target)
-  return withAttribute(container, parent.name, inner)
+  const before = isObject(current) ? current : {}
+  return withAttribute(container, parent.name, followReference(before, editAt(before, rest, target)))
 }
 
 /** The container with an attribute set; undefined and a complex value with nothing in it unset it. */

@@ -46,8 +46,9 @@ t.test('an attribute is found by any spelling of its name, and nothing else is',
   t.equal(findAttribute('Group', 'userName'), undefined)
 })
 
+const caseExact = (name: string) => findAttribute('User', name)?.attribute.caseExact
+
 t.test('case rules are those of RFC 7643 where identity providers rely on them', async t => {
-  const caseExact = (name: string) => findAttribute('User', name)?.attribute.caseExact
   t.equal(caseExact('id'), true)
   t.equal(caseExact('externalId'), true)
   t.equal(caseExact('userName'), false)

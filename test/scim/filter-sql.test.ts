@@ -272,15 +272,16 @@ t.test('any filter finds in SQL what it selects in memory', async t => {
   )
 })
 
+const order = async (sortBy: string): Promise<unknown[]> => {
+  const key = sortKey('User', sortBy)
+  if (key === undefined) return []
+  const { rows } = await sql<{
+    id: string
+  }>`select u.id from scim_users as u order by ${key} nulls last, u.id`.execute(db)
+  return rows.map(({ id }) => id)
+}
+
 t.test('sorting is by the folded value, the primary one of several, without value last', async t => {
-  const order = async (sortBy: string): Promise<unknown[]> => {
-    const key = sortKey('User', sortBy)
-    if (key === undefined) return []
-    const { rows } = await sql<{
-      id: string
-    }>`select u.id from scim_users as u order by ${key} nulls last, u.id`.execute(db)
-    return rows.map(({ id }) => id)
-  }
   t.same(await order('userName'), [ann.id, bob.id, cy.id])
   t.same(await order('emails'), [ann.id, bob.id, cy.id])
   t.same(await order('emails.type'), [ann.id, bob.id, cy.id])

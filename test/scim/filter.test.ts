@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { parseFilter, parsePath, printFilter } from '../../src/scim/filter.ts'
 import type { Filter } from '../../src/scim/filter.ts'
+import { sameJson } from '../../src/scim/patch.ts'
 
 /** The tree without offsets, which say where things stood and not what they mean. */
 function meaning(filter: Filter): unknown {
@@ -75,10 +76,11 @@ t.test('a message about a filter never repeats its values', async t => {
   t.throws(() => parseFilter('emails eq "ann@example.com" and and'), { message: /^(?!.*ann)/ })
 })
 
+const comparisons = (count: number) => Array.from({ length: count }, () => 'a pr').join(' or ')
+const nested = (depth: number) => `${'('.repeat(depth)}a pr${')'.repeat(depth)}`
+const long = (length: number) => `a eq "${'x'.repeat(length - 7)}"`
+
 t.test('length, number of comparisons and depth are bounded, and the bound itself is allowed', async t => {
-  const comparisons = (count: number) => Array.from({ length: count }, () => 'a pr').join(' or ')
-  const nested = (depth: number) => `${'('.repeat(depth)}a pr${')'.repeat(depth)}`
-  const long = (length: number) => `a eq "${'x'.repeat(length - 7)}"`
   for (const text of [comparisons(64), nested(32), long(4096)]) t.ok(parseFilter(text))
   for (const text of [comparisons(65), nested(33), nested(1500), long(4097), `${'not ('.repeat(400)}a pr`]) {
     t.throws(() => parseFilter(text), { code: 'scim_invalid_filter', message: /offset \d+/ })
@@ -125,7 +127,7 @@ t.test('what is printed is read back as the same tree', async t => {
     fc.property(tree, filter => {
       const text = printFilter(filter)
       fc.pre(text.length <= 4096)
-      return t.same(meaning(parseFilter(text)), meaning(filter), text)
+      return sameJson(meaning(parseFilter(text)), meaning(filter))
     }),
     { numRuns: 200 },
   )

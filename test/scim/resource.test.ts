@@ -97,11 +97,12 @@ t.test(
   },
 )
 
+const manager = (sent: unknown) =>
+  readUser({ schemas: [USER_SCHEMA, ENTERPRISE_SCHEMA], [ENTERPRISE_SCHEMA]: { manager: sent } }).resource[
+    ENTERPRISE_SCHEMA
+  ]
+
 t.test('a manager may be an object, a bare id, an array, or empty', async t => {
-  const manager = (sent: unknown) =>
-    readUser({ schemas: [USER_SCHEMA, ENTERPRISE_SCHEMA], [ENTERPRISE_SCHEMA]: { manager: sent } }).resource[
-      ENTERPRISE_SCHEMA
-    ]
   for (const sent of ['b', { value: 'b' }, ['b'], [{ value: 'b' }]]) t.same(manager(sent), { manager: { value: 'b' } })
   for (const sent of ['', null, [], {}, { value: '' }, { value: null }]) t.equal(manager(sent), undefined)
 })
@@ -183,9 +184,10 @@ t.test('keys of the prototype pollute nothing and are no attributes', async t =>
   t.ok(leniencies.length >= 3)
 })
 
+const read = (members: unknown, mode: Mode = 'tolerant') =>
+  readResource('Group', { schemas: [GROUP_SCHEMA], displayName: 'G', members }, mode)
+
 t.test('members of a group are ids, each once, and no part of the resource', async t => {
-  const read = (members: unknown, mode: Mode = 'tolerant') =>
-    readResource('Group', { schemas: [GROUP_SCHEMA], displayName: 'G', members }, mode)
   const many = Array.from({ length: 25_000 }, () => ({ value: 'a' }))
   t.same(read(many).members, ['a'])
   t.same(read([{ value: 'a', display: null, type: 'User', $ref: null }, { Value: 'b' }]).members, ['a', 'b'])
