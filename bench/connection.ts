@@ -65,36 +65,47 @@ export async function openConnection({ baseUrl, token }: Endpoint): Promise<Conn
 
 /** Takes the pieces of one answer as they arrive, and gives the answer with the last of them. */
 function answerReader(): (chunk: Buffer) => Answer | undefined {
-  let head = ''
-  let unread: Buffer = Buffer.alloc(0)
+  let head: Head | undefined
+  let unread = Buffer.alloc(0)
   const body: Buffer[] = []
   let bytes = 0
 
   return chunk => {
     let piece = chunk
-    if (head === '') {
-      unread = unread.length === 0 ? chunk : Buffer.concat([unread, chunk])
+    if (!head) {
+      unread = Buffer.concat([unread, chunk])
       const end = unread.indexOf('\r\n\r\n')
       if (end === -1) return undefined
-      head = unread.toString('latin1', 0, end).toLowerCase()
+      head = readHead(unread.toString('latin1', 0, end))
       piece = unread.subarray(end + 4)
     }
     body.push(piece)
     bytes += piece.length
-
-    const status = Number(head.slice(9, 12))
-    const chunked = /\r\ntransfer-encoding: *chunked/.test(head)
-    const length = status === 204 || status === 304 ? 0 : Number(/\r\ncontent-length: *(\d+)/.exec(head)?.[1] ?? 0)
-    const complete = chunked ? endsChunks(body) : bytes >= length
-    if (!complete) return undefined
-    return { status, bytes, text: () => (chunked ? joinChunks(Buffer.concat(body)) : Buffer.concat(body)).toString() }
+    const { status, length } = head
+    if (length === 'chunked' ? !endsChunks(body) : bytes < length) return undefined
+    const content = () => (length === 'chunked' ? joinChunks(Buffer.concat(body)) : Buffer.concat(body))
+    return { status, bytes, text: () => content().toString() }
   }
+}
+
+interface Head {
+  status: number
+  /** Bytes of the body (RFC 9112 §6). */
+  length: number | 'chunked'
+}
+
+function readHead(text: string): Head {
+  const status = Number(text.slice(9, 12))
+  if (status === 204 || status === 304) return { status, length: 0 }
+  if (/\r\ntransfer-encoding: *chunked/i.test(text)) return { status, length: 'chunked' }
+  return { status, length: Number(/\r\ncontent-length: *(\d+)/i.exec(text)?.[1] ?? 0) }
 }
 
 /** The last chunk is empty. JSON has no line break of this form, so it cannot be mistaken for content. */
 function endsChunks(pieces: Buffer[]): boolean {
-  const tail = Buffer.concat(pieces.slice(-5)).subarray(-5).toString('latin1')
-  return tail === '0\r\n\r\n'
+  const last = pieces.at(-1)!
+  const tail = last.length >= 5 ? last : Buffer.concat(pieces.slice(-5))
+  return tail.subarray(-5).toString('latin1') === '0\r\n\r\n'
 }
 
 function joinChunks(coded: Buffer): Buffer {

@@ -19,6 +19,6 @@ export const limit: Contender = {
     { scimPath: '/scim/v2', token: tokens[0] },
     { scimPath: '/scim/v2', token: tokens[1] },
   ],
-  userTables: ['users', 'activity'],
+  userTables: ['users', 'user_emails', 'activity'],
   countUsers: users => `UPDATE counters SET total = total + ${users} WHERE workspace = 1`,
 }

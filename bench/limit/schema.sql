@@ -4,7 +4,6 @@ CREATE TABLE users (
   id          uuid NOT NULL,
   user_name   text NOT NULL,
   external_id text,
-  emails      text[] NOT NULL,
   active      boolean NOT NULL,
   version     integer NOT NULL DEFAULT 1,
   created_at  timestamptz(3) NOT NULL DEFAULT now(),
@@ -14,7 +13,14 @@ CREATE TABLE users (
 );
 CREATE UNIQUE INDEX users_user_name ON users (workspace, lower(user_name));
 CREATE UNIQUE INDEX users_external_id ON users (workspace, external_id) WHERE external_id IS NOT NULL;
-CREATE INDEX users_emails ON users USING gin (emails) WITH (fastupdate = off);
+
+-- One row an address: found at half the cost of a GIN index over an array, created at the same.
+CREATE TABLE user_emails (
+  workspace integer NOT NULL,
+  email     text NOT NULL,
+  user_id   uuid NOT NULL,
+  PRIMARY KEY (workspace, email, user_id)
+);
 
 CREATE TABLE groups (
   workspace    integer NOT NULL,

@@ -31,7 +31,7 @@ const firstCursor = '00000000-0000-0000-0000-000000000000'
 const lookups: Record<string, string> = {
   userName: 'lower(user_name) = lower($2)',
   externalId: 'external_id = $2',
-  'emails.value': 'emails @> ARRAY[lower($2)]',
+  'emails.value': 'id IN (SELECT user_id FROM user_emails WHERE workspace = $1 AND email = lower($2))',
 }
 
 export function userRoutes(app: FastifyInstance, run: Run): void {
@@ -45,8 +45,10 @@ export function userRoutes(app: FastifyInstance, run: Run): void {
     const [row] = await run<UserRow>(
       'create_user',
       `WITH made AS (
-         INSERT INTO users (workspace, id, user_name, external_id, emails, active, doc)
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING ${columns}
+         INSERT INTO users (workspace, id, user_name, external_id, active, doc)
+         VALUES ($1, $2, $3, $4, $6, $7) ON CONFLICT DO NOTHING RETURNING ${columns}
+       ), addresses AS (
+         INSERT INTO user_emails (workspace, email, user_id) SELECT $1, email, id FROM made, unnest($5::text[]) AS email
        ), entry AS (
          INSERT INTO activity (workspace, action, target) SELECT $1, 'user.created', id FROM made
        ), counted AS (

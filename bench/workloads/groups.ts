@@ -17,8 +17,8 @@ async function* groupOfSize(session: Session, size: number) {
   const ids = (from: number, to: number) =>
     Array.from({ length: to - from }, (_, index) => session.userId(from + index))
   const inside = ids(0, size)
-  const outside = ids(size, Math.min(session.users, size + 5000))
-  const exchanged = Math.max(1, Math.min(Math.floor(size / 10), outside.length))
+  const exchanged = Math.max(1, Math.min(Math.floor(size / 10), Math.floor((session.users - size) / 2)))
+  const outside = ids(size, Math.min(session.users, size + exchanged + 3000))
   const displayName = `group ${session.nextIndex()}`
   // Bodies are made once: a megabyte of JSON would otherwise keep this process from reading answers.
   const original = Buffer.from(groupOf(displayName, inside))
