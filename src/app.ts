@@ -14,7 +14,10 @@ import { healthRoutes } from './http/health.ts'
 import { logRequests } from './http/log.ts'
 import { problemErrors } from './http/problem.ts'
 import { refuseUnreadInput } from './http/unread-input.ts'
-import { getSessionByToken, sessionActor } from './members/sessions.ts'
+import { createAccessTokens } from './login/access-tokens.ts'
+import { loginRoutes } from './login/routes.ts'
+import { sessionRoutes } from './login/session-routes.ts'
+import { getSessionById, getSessionByToken, sessionActor } from './members/sessions.ts'
 import { createGuardedFetch, type OutboundOptions } from './oidc/guarded-fetch.ts'
 import { createProviders } from './oidc/provider.ts'
 import { ssoRoutes } from './sso/routes.ts'
@@ -61,15 +64,18 @@ export async function buildApp({
     throw new AppError('not_found', `There is no ${request.method} here. See /docs for what there is.`)
   })
 
+  const box = createSecretBox(config)
+  const accessTokens = createAccessTokens({ config, db, box })
+  const idleMinutes = config.sessionIdleMinutes
   const authenticate = authenticator(config, {
     assistToken: assistTokenVerifier(config, assistKeys),
-    ownToken: async () => {
-      throw new AppError('unauthenticated', 'The access token is not valid.')
+    ownToken: async token => {
+      const named = await accessTokens.verify(token)
+      return sessionActor(await getSessionById(db, { ...named, idleMinutes }))
     },
-    sessionToken: async token => sessionActor(await getSessionByToken(db, token, config.sessionIdleMinutes)),
+    sessionToken: async token => sessionActor(await getSessionByToken(db, token, idleMinutes)),
   })
 
-  const box = createSecretBox(config)
   const { failureStepMs, ...network } = outbound
   const guard = createGuardedFetch({
     allowedNetworks: config.outboundAllowedNetworks,
@@ -95,6 +101,8 @@ export async function buildApp({
 
   // Open to all
   await app.register(healthRoutes, { db })
+  await app.register(loginRoutes, { config, db, box, providers })
+  await app.register(sessionRoutes, { config, db, box, providers, accessTokens })
 
   // Assist's back-ends
   await app.register(workspaceRoutes, { config, db, authenticate })

@@ -5,6 +5,7 @@ import { openDatabase } from './db/database.ts'
 import { migrate } from './db/migrate.ts'
 import { openDevelopmentIssuer } from './development-keys.ts'
 import { createLogger } from './http/log.ts'
+import { sweepExpired } from './login/sweep.ts'
 
 /** Where development keeps its database and keys, under the folder that the process is started in. */
 const dataDir = '.data'
@@ -34,6 +35,12 @@ if (issuer) {
   const token = await issuer.sign({ sub: 'development', scope: config.assistServiceScope }, '12h')
   console.log(`\nDevelopment mode. Docs: ${config.publicUrl}/docs\nService token (12 h, all workspaces):\n${token}\n`)
 }
+
+// Beside other replicas, which do the same: the wait is a little different for each.
+const sweepMs = 60_000 + Math.random() * 10_000
+setInterval(() => {
+  sweepExpired(db).catch((error: unknown) => logger.warn({ err: error }, 'sweep failed'))
+}, sweepMs).unref()
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   process.once(signal, () => {

@@ -1,5 +1,6 @@
 import type { Config } from '../config.ts'
 import type { ErrorCode } from '../errors.ts'
+import { ssoUrls } from '../sso/sso-config.ts'
 
 /** What a sign-in was started with, and must be given again to start it anew. */
 export interface StartRequest {
@@ -18,17 +19,12 @@ export interface StartChanges {
 
 /** The URL that begins a sign-in. */
 export function startUrl(config: Config, start: StartRequest, { restarts = 0, prompt }: StartChanges = {}): string {
-  const url = new URL(`${config.publicUrl}/sso/${start.workspaceId}/start`)
+  const url = new URL(ssoUrls(config.publicUrl, start.workspaceId).startUrl)
   url.searchParams.set('return_to', start.returnTo)
   url.searchParams.set('handoff_challenge', start.handoffChallenge)
   if (restarts > 0) url.searchParams.set('restarts', String(restarts))
   if (prompt) url.searchParams.set('prompt', prompt)
   return url.href
-}
-
-/** The redirect URI of a workspace, as it is registered at its provider: from the configuration, never from `Host`. */
-export function redirectUri(config: Config, workspaceId: string): string {
-  return `${config.publicUrl}/sso/${workspaceId}/callback`
 }
 
 /** The front-end's page that redeems the exchange code. */

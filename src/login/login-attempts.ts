@@ -199,7 +199,11 @@ export async function takeAttempt(
     case 'expired':
       throw new AttemptRefusal('sso_attempt_expired', 'attempt_expired', attempt)
     case 'other_browser':
-      throw new AttemptRefusal('sso_state_invalid', browserSecret === undefined ? 'cookie_missing' : 'cookie_wrong', attempt)
+      throw new AttemptRefusal(
+        'sso_state_invalid',
+        browserSecret === undefined ? 'cookie_missing' : 'cookie_wrong',
+        attempt,
+      )
     case 'used':
       throw new AttemptRefusal('sso_state_invalid', 'state_used', attempt)
     case 'first':

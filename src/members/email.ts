@@ -9,14 +9,16 @@ export interface Email {
 }
 
 /**
- * Reads an e-mail address as far as this service needs to compare it: one `@`, both sides present, no blanks or control
- * characters, at most 254 characters (RFC 5321 section 4.5.3.1), a domain that IDNA can express in ASCII.
+ * Reads an e-mail address as far as this service needs to compare it: one `@`, both sides present, no blanks, control or
+ * invisible characters, no quoting, comment, list or encoded word (each can make two readers see two addresses), at most
+ * 254 characters (RFC 5321 section 4.5.3.1), a domain that IDNA can express in ASCII.
  * @returns undefined for anything else
  */
 export function parseEmail(text: string): Email | undefined {
   const parts = text.split('@')
   const [local, host] = parts
-  if (parts.length !== 2 || !local || !host || text.length > 254 || /[\s\p{Cc}]/u.test(text)) return undefined
+  if (parts.length !== 2 || !local || !host || text.length > 254) return undefined
+  if (/[\s\p{Cc}\p{Cf}"(),:;<>[\]\\]/u.test(text) || local.startsWith('=?')) return undefined
   const domain = parseDomain(host)
   return domain === undefined ? undefined : { text, key: `${local.normalize('NFC').toLowerCase()}@${domain}`, domain }
 }

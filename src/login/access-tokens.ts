@@ -1,0 +1,195 @@
+import { calculateJwkThumbprint, errors, exportJWK, generateKeyPair, importJWK, jwtVerify, SignJWT } from 'jose'
+import type { CryptoKey, JWK, JWTHeaderParameters } from 'jose'
+import { sql } from 'kysely'
+import type { Config } from '../config.ts'
+import type { Db, Trx } from '../db/database.ts'
+import { AppError } from '../errors.ts'
+import type { Session } from '../members/sessions.ts'
+import type { SecretBox } from '../sso/secret-box.ts'
+
+const algorithm = 'ES256'
+/** RFC 9068 §2.1: what tells an access token from every other JWT. */
+const tokenType = 'at+jwt'
+const lifetimeSeconds = 300
+/** A key signs for a month and is published a day longer than any token or cache needs it. */
+const signs = sql`interval '30 days'`
+const isPublished = sql`interval '31 days'`
+/** How old the keys in memory may be. */
+const freshMs = 60_000
+/** An unknown key is looked for at most this often. */
+const floorMs = 5_000
+
+interface SigningKey {
+  kid: string
+  publicJwk: JWK
+  publicKey: CryptoKey
+  /** Absent where the seal's key is no longer configured: such a key only verifies. */
+  privateKey: CryptoKey | undefined
+  retiresAt: number
+}
+
+export interface AccessToken {
+  accessToken: string
+  accessTokenExpiresAt: string
+}
+
+export interface AccessTokens {
+  /** A token of five minutes, or as long as its session still lasts. Every use checks the session's row. */
+  sign: (session: Session) => Promise<AccessToken>
+  /**
+   * Verifies a token of this service: signature, type, issuer, audience, times.
+   * @returns the session that must still be live
+   * @throws {AppError} `unauthenticated`
+   */
+  verify: (token: string) => Promise<{ workspaceId: string; sessionId: string }>
+  /** The public keys, of all replicas. */
+  jwks: () => Promise<{ keys: JWK[] }>
+}
+
+export interface AccessTokensOptions {
+  config: Config
+  db: Db
+  box: SecretBox
+}
+
+/**
+ * The access tokens of this service, ES256 (RFC 7518 §3.4). The keys are in the database, sealed, and the same for all
+ * replicas: the first that needs one makes it, and a month later the next, while the old one stays published.
+ */
+export function createAccessTokens({ config, db, box }: AccessTokensOptions): AccessTokens {
+  let known: SigningKey[] = []
+  let loadedAt = -Infinity
+  let loading: Promise<SigningKey[]> | undefined
+
+  async function reload(): Promise<SigningKey[]> {
+    loading ??= loadKeys(db, box)
+      .then(keys => {
+        known = keys
+        loadedAt = performance.now()
+        return keys
+      })
+      .finally(() => (loading = undefined))
+    return loading
+  }
+
+  async function keysNotOlderThan(ms: number): Promise<SigningKey[]> {
+    return performance.now() - loadedAt > ms ? reload() : known
+  }
+
+  async function signingKey(): Promise<SigningKey & { privateKey: CryptoKey }> {
+    const current = findSigner(await keysNotOlderThan(freshMs))
+    if (current) return current
+    await db.transaction().execute(trx => makeKey(trx, box))
+    const made = findSigner(await reload())
+    if (!made) throw new Error('No signing key can be opened with SEAL_KEYS.')
+    return made
+  }
+
+  async function findPublicKey({ kid }: JWTHeaderParameters): Promise<CryptoKey> {
+    const of = (keys: SigningKey[]) => keys.find(key => key.kid === kid)?.publicKey
+    const key = of(await keysNotOlderThan(freshMs)) ?? of(await keysNotOlderThan(floorMs))
+    if (!key) throw new errors.JWKSNoMatchingKey()
+    return key
+  }
+
+  const claimNames = { workspace: config.assistClaimWorkspace, role: config.assistClaimRole }
+  return {
+    async sign({ workspaceId, id, memberId, role, expiresAt }) {
+      const { kid, privateKey } = await signingKey()
+      const now = Math.floor(Date.now() / 1000)
+      const exp = Math.min(now + lifetimeSeconds, Math.floor(Date.parse(expiresAt) / 1000))
+      const accessToken = await new SignJWT({ [claimNames.workspace]: workspaceId, [claimNames.role]: role, sid: id })
+        .setProtectedHeader({ alg: algorithm, kid, typ: tokenType })
+        .setIssuer(config.publicUrl)
+        .setAudience(config.assistTokenAudience)
+        .setSubject(memberId)
+        .setIssuedAt(now)
+        .setExpirationTime(exp)
+        .sign(privateKey)
+      return { accessToken, accessTokenExpiresAt: new Date(exp * 1000).toISOString() }
+    },
+    async verify(token) {
+      const options = {
+        issuer: config.publicUrl,
+        audience: config.assistTokenAudience,
+        algorithms: [algorithm],
+        typ: tokenType,
+        clockTolerance: config.clockToleranceSeconds,
+        requiredClaims: ['sub', 'exp', 'iat', 'sid'],
+      }
+      const { payload } = await jwtVerify(token, findPublicKey, options).catch((error: unknown) => {
+        throw tokenRefusal(error)
+      })
+      return { workspaceId: String(payload[claimNames.workspace]), sessionId: String(payload.sid) }
+    },
+    jwks: async () => ({ keys: (await keysNotOlderThan(freshMs)).map(key => key.publicJwk) }),
+  }
+}
+
+function findSigner(keys: SigningKey[]): (SigningKey & { privateKey: CryptoKey }) | undefined {
+  const now = Date.now()
+  return keys.find((key): key is SigningKey & { privateKey: CryptoKey } => {
+    return key.retiresAt > now && key.privateKey !== undefined
+  })
+}
+
+/** All published keys, the newest first. */
+async function loadKeys(db: Db, box: SecretBox): Promise<SigningKey[]> {
+  const rows = await db
+    .selectFrom('signing_keys')
+    .selectAll()
+    .where('expires_at', '>', sql<string>`now()`)
+    .orderBy('created_at', 'desc')
+    .orderBy('kid')
+    .execute()
+  return Promise.all(
+    rows.map(async row => ({
+      kid: row.kid,
+      publicJwk: row.public_jwk as JWK,
+      publicKey: (await importJWK(row.public_jwk as JWK, algorithm)) as CryptoKey,
+      privateKey: await openPrivateKey(box, row.private_sealed, row.kid),
+      retiresAt: Date.parse(row.retires_at),
+    })),
+  )
+}
+
+/** A key whose seal cannot be opened any more signs nothing; the next one is made in its place. */
+async function openPrivateKey(box: SecretBox, sealed: Buffer, kid: string): Promise<CryptoKey | undefined> {
+  let text: string
+  try {
+    text = box.open(sealed, keyContext(kid))
+  } catch {
+    return undefined
+  }
+  return (await importJWK(JSON.parse(text) as JWK, algorithm)) as CryptoKey
+}
+
+function keyContext(kid: string): string {
+  return `signing_keys/${kid}`
+}
+
+/** Replicas that need a key at once wait for each other; all but the first find it made. */
+async function makeKey(trx: Trx, box: SecretBox): Promise<void> {
+  await sql`SELECT pg_advisory_xact_lock(hashtextextended('signing_keys', 0))`.execute(trx)
+  if (findSigner(await loadKeys(trx, box))) return
+  const { privateKey, publicKey } = await generateKeyPair(algorithm, { extractable: true })
+  const jwk = await exportJWK(publicKey)
+  const kid = await calculateJwkThumbprint(jwk)
+  await trx
+    .insertInto('signing_keys')
+    .values({
+      kid,
+      public_jwk: JSON.stringify({ ...jwk, kid, alg: algorithm, use: 'sig' }),
+      private_sealed: box.seal(JSON.stringify(await exportJWK(privateKey)), keyContext(kid)),
+      retires_at: sql`now() + ${signs}`,
+      expires_at: sql`now() + ${isPublished}`,
+    })
+    .execute()
+}
+
+function tokenRefusal(error: unknown): unknown {
+  if (error instanceof errors.JWTExpired) {
+    return new AppError('unauthenticated', 'The access token has expired. Get a new one by GET /v1/session.')
+  }
+  return error instanceof errors.JOSEError ? new AppError('unauthenticated', 'The access token is not valid.') : error
+}

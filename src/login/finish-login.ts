@@ -1,0 +1,170 @@
+import { databaseRefusal } from '../db/database.ts'
+import { AppError, type ErrorCode } from '../errors.ts'
+import { checkResponseIssuer, readAuthorizationResponse } from '../oidc/authorization-response.ts'
+import type { AuthorizationResponse, ProvenSignIn } from '../oidc/provider.ts'
+import { ssoUrls } from '../sso/sso-config.ts'
+import { failedUrl, signedInUrl, startUrl } from './front-end.ts'
+import { AttemptRefusal, awaitOutcome, recordLoginRefusal, recordRestart, takeAttempt } from './login-attempts.ts'
+import type { AttemptOutcome, LoginAttempt } from './login-attempts.ts'
+import { signIn, type Visitor } from './sign-in.ts'
+import { getOpenLoginConfig, type LoginDependencies } from './start-login.ts'
+
+export interface Callback {
+  workspaceId: string
+  query: URLSearchParams
+  /** The value of the cookie that belongs to a state. */
+  readCookie: (state: string) => string | undefined
+  visitor: Visitor
+}
+
+export interface FinishedLogin {
+  /** The front-end's signed-in or error page, or a new start. */
+  location: string
+  /** Of the attempt that is over: its cookie has done its work. */
+  state: string
+  /** Why it was refused, for the log. */
+  refusal?: AppError
+}
+
+/**
+ * Answers a callback. State, cookie and `iss` are checked before anything is sent to the provider, the code is exchanged
+ * once, and a second delivery of the same callback lands where the first did. Three round trips to the database for
+ * someone who is known.
+ * @throws {AppError} `sso_state_invalid`, `sso_attempt_expired`: the callback belongs to no attempt that could end by it.
+ *   Everything later is the attempt's outcome.
+ */
+export async function finishLogin(dependencies: LoginDependencies, callback: Callback): Promise<FinishedLogin> {
+  const { config, db, box } = dependencies
+  const { workspaceId, query, readCookie, visitor } = callback
+  const response = readAuthorizationResponse(query)
+  const { state } = response
+  const { kind, attempt } = await takeAttempt(db, box, { workspaceId, state, browserSecret: readCookie(state) })
+  if (kind === 'repeated') {
+    const outcome = await awaitOutcome(db, box, attempt)
+    return { location: outcomeUrl(dependencies, { attempt, outcome, visitor }), state }
+  }
+  const progress: Progress = {}
+  try {
+    const outcome = await carryOn(dependencies, { attempt, response, visitor, progress })
+    return { location: outcomeUrl(dependencies, { attempt, outcome, visitor }), state }
+  } catch (error) {
+    const refusal = asRefusal(error)
+    const description = query.get('error_description')
+    const detail = { issuer: attempt.issuer, ...claimedBy(progress.proven), ...describedBy(description) }
+    const refused = { workspaceId, refusal, attempt, detail, requestId: visitor.requestId }
+    const ref = await refuseLogin(dependencies, refused)
+    const domain = domainOf(refusal)
+    return { location: failedUrl(config, { code: refusal.code, ref, start: attempt, domain }), state, refusal }
+  }
+}
+
+/** How far a sign-in came, for the entry of its refusal. */
+interface Progress {
+  proven?: ProvenSignIn
+}
+
+interface CarriedOn {
+  attempt: LoginAttempt
+  response: AuthorizationResponse
+  visitor: Visitor
+  progress: Progress
+}
+
+/** Errors of providers that mean "ask again", such as Keycloak's for a tab that slept too long (Core §3.1.2.6). */
+const askAgain = new Set(['login_required', 'interaction_required', 'temporarily_unavailable'])
+
+async function carryOn(
+  dependencies: LoginDependencies,
+  { attempt, response, visitor, progress }: CarriedOn,
+): Promise<AttemptOutcome> {
+  const { config, db, box, providers } = dependencies
+  const { workspaceId, issuer, nonce, codeVerifier } = attempt
+  const loginConfig = await getOpenLoginConfig(db, box, workspaceId)
+  const changed = loginConfig.version !== attempt.configVersion
+  checkResponseIssuer(issuer, response)
+  // Once for each chain, so that it ends.
+  if ((changed || askAgain.has(response.error ?? '')) && attempt.restarts === 0) {
+    await recordRestart(db, attempt)
+    return { outcome: 'restarted' }
+  }
+  if (changed) throw new AttemptRefusal('sso_attempt_expired', 'config_changed', attempt)
+  const { clientId, clientSecrets, tokenAuthMethod } = loginConfig
+  progress.proven = await providers.exchangeCode({
+    issuer,
+    client: { clientId, clientSecrets, authMethod: tokenAuthMethod },
+    redirectUri: ssoUrls(config.publicUrl, workspaceId).redirectUri,
+    response,
+    state: response.state,
+    nonce,
+    codeVerifier,
+  })
+  const exchangeCode = await signIn(dependencies, { attempt, loginConfig, proven: progress.proven, visitor })
+  return { outcome: 'signed_in', exchangeCode }
+}
+
+function outcomeUrl(
+  { config }: LoginDependencies,
+  { attempt, outcome, visitor }: { attempt: LoginAttempt; outcome: AttemptOutcome; visitor: Visitor },
+): string {
+  if ('exchangeCode' in outcome) return signedInUrl(config, attempt.returnTo, outcome.exchangeCode)
+  if (!('entryId' in outcome)) return startUrl(config, attempt, { restarts: attempt.restarts + 1 })
+  const ref = outcome.entryId === null ? visitor.requestId : String(outcome.entryId)
+  return failedUrl(config, { code: outcome.outcome, ref, start: attempt })
+}
+
+export interface RefusedLogin {
+  workspaceId: string
+  refusal: AppError
+  /** The attempt that ends with it. */
+  attempt?: LoginAttempt | undefined
+  detail?: Record<string, unknown>
+  requestId: string
+}
+
+/**
+ * Records a refused sign-in.
+ * @returns the reference that the person is shown: the entry's id, or the request's where the workspace does not exist
+ */
+export async function refuseLogin({ db }: LoginDependencies, refused: RefusedLogin): Promise<string> {
+  const { workspaceId, refusal, attempt, detail, requestId } = refused
+  const { memberId, ...more } = refusal.detail ?? {}
+  const entryId = await recordLoginRefusal(db, {
+    workspaceId,
+    stateHash: attempt?.stateHash,
+    code: refusal.code,
+    memberId: typeof memberId === 'string' ? memberId : undefined,
+    detail: { ...detail, ...more },
+    requestId,
+  })
+  return entryId === undefined ? requestId : String(entryId)
+}
+
+/** Any thrown value as the refusal that the person's page and the entry can name. */
+export function asRefusal(error: unknown): AppError {
+  if (error instanceof AppError) return error
+  return databaseRefusal(error) ?? new AppError('internal', 'Something went wrong here. Try again.', { cause: error })
+}
+
+function domainOf({ code, detail }: AppError): string | undefined {
+  const domain = detail?.domain
+  return code === ('sso_domain_not_allowed' satisfies ErrorCode) && typeof domain === 'string' ? domain : undefined
+}
+
+/** Who claimed to be signing in, for the admin who reads the entry. */
+function claimedBy(proven: ProvenSignIn | undefined): Record<string, unknown> {
+  if (!proven) return {}
+  const { claims, contact } = proven
+  return { subject: claims.sub, ...(contact.email !== undefined && { email: escapeText(contact.email, 254) }) }
+}
+
+function describedBy(description: string | null): Record<string, unknown> {
+  return description === null ? {} : { idpDescription: escapeText(description, 200) }
+}
+
+/** A stranger's text as printable ASCII without markup, at most `limit` characters. */
+function escapeText(text: string, limit: number): string {
+  return text
+    .slice(0, limit)
+    .replaceAll(/[^\x20-\x7e]|[<>&"'`\\]/g, each => `\\u${each.charCodeAt(0).toString(16).padStart(4, '0')}`)
+    .slice(0, limit)
+}

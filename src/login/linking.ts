@@ -1,0 +1,290 @@
+import { AppError, type ErrorCode } from '../errors.ts'
+import { parseEmail, type Email } from '../members/email.ts'
+import { isSharedIssuer } from '../oidc/issuer.ts'
+import type { Contact, IdTokenClaims } from '../oidc/provider.ts'
+import type { LoginConfig } from '../sso/sso-config.ts'
+
+/**
+ * Who may be made a member, or linked to one, at their first sign-in. Pure: everything that it decides by is given, and
+ * each refusal says to the admin (`detail.fix`) which of their choices would let this person in.
+ */
+
+/** What is the same for every workspace. */
+export interface LinkingRules {
+  sharedIssuers: readonly string[]
+  webmailDomains: readonly string[]
+  /** Lowest first. */
+  roles: readonly string[]
+}
+
+/** What an e-mail address is believed for. */
+export type Trust =
+  /** The provider says that it has verified the address. */
+  | 'email_verified'
+  /** The provider says nothing, and the workspace has proved that the domain is its own. */
+  | 'domain'
+  /** The provider says nothing, and the workspace lists the domain for its own issuer. */
+  | 'domain_list'
+  /** The provider says nothing, and the issuer is the workspace's own. */
+  | 'issuer'
+  /** The provider says that it is unverified, and the workspace has chosen to trust it all the same. */
+  | 'opt_in'
+  /** The directory names the person by a claim that never changes. */
+  | 'directory'
+
+/** Who signed in, as far as their claims can be used before any member is looked at. */
+export interface Person {
+  issuer: string
+  subject: string
+  displayName: string | undefined
+  /** The value of the configured claim that equals a directory's externalId. */
+  directoryId: string | undefined
+  /** Usable for comparison. */
+  email: Email | undefined
+  emailVerified: 'yes' | 'no' | 'unsaid'
+  /** Why the address cannot be gone by. */
+  emailFault: AppError | undefined
+}
+
+/** A member whom the claims point to. */
+export interface Candidate {
+  memberId: string
+  foundBy: 'directory' | 'email'
+  status: 'invited' | 'active' | 'deactivated'
+  role: string
+  invitationOpen: boolean
+  identities: { issuer: string; subject: string }[]
+}
+
+export interface LinkingFacts {
+  candidates: Candidate[]
+  /** A directory of this workspace holds the address and says that the person is inactive. */
+  inactiveInDirectory: boolean
+}
+
+export type LinkedBy = 'email' | 'invitation' | 'directory' | 'provisioned'
+
+export type LinkingDecision =
+  | { kind: 'create'; email: Email; trust: Trust }
+  /** `openMembership` makes an invitation into a membership; a lapsed one leaves nothing of itself behind. */
+  | { kind: 'link'; memberId: string; linkedBy: LinkedBy; trust: Trust; openMembership?: 'invitation' | 'provisioning' }
+
+/** Reads the claims of someone who is not linked yet (Core §5.1). */
+export function readPerson(
+  { claims, contact }: { claims: IdTokenClaims; contact: Contact },
+  config: LoginConfig,
+  rules: LinkingRules,
+): Person {
+  const directoryId = config.directoryClaim === null ? undefined : claims[config.directoryClaim]
+  const email = contact.email === undefined ? undefined : parseEmail(contact.email)
+  const person = {
+    issuer: config.issuer,
+    subject: claims.sub,
+    displayName: contact.name?.slice(0, 200),
+    directoryId: typeof directoryId === 'string' && directoryId !== '' ? directoryId : undefined,
+    email,
+    emailVerified: readVerified(contact.emailVerified),
+  }
+  return { ...person, emailFault: findEmailFault({ contact, email, hd: claims.hd }, config, rules) }
+}
+
+/** Some providers send the boolean as text; anything else that is neither true nor absent is a no. */
+function readVerified(value: unknown): Person['emailVerified'] {
+  if (value === true || value === 'true') return 'yes'
+  return value === undefined || value === null ? 'unsaid' : 'no'
+}
+
+function findEmailFault(
+  { contact, email, hd }: { contact: Contact; email: Email | undefined; hd: unknown },
+  config: LoginConfig,
+  rules: LinkingRules,
+): AppError | undefined {
+  if (contact.email === undefined) {
+    return refuse('sso_email_missing', 'The identity provider gave no e-mail address.', {
+      fix: 'Add the email claim to the ID token or UserInfo at the provider, as an optional claim or scope mapping. preferred_username and upn are not taken for an address.',
+    })
+  }
+  if (!email) {
+    return refuse('sso_email_invalid', 'The e-mail address that the identity provider gave cannot be used.', {
+      fix: "Correct this person's e-mail address at the provider: one @, no blanks, a domain name.",
+    })
+  }
+  const shared = isSharedIssuer(config.issuer, rules.sharedIssuers)
+  return findDomainFault({ email, hd, shared }, config, rules)
+}
+
+function findDomainFault(
+  { email, hd, shared }: { email: Email; hd: unknown; shared: boolean },
+  { allowedDomains, issuer }: LoginConfig,
+  { webmailDomains }: LinkingRules,
+): AppError | undefined {
+  const notAllowed = (reason: string, fix: string) =>
+    refuse('sso_domain_not_allowed', 'This e-mail domain may not sign in to this workspace.', {
+      reason,
+      domain: email.domain,
+      fix,
+    })
+  if (shared && allowedDomains.length === 0) {
+    return notAllowed('list_missing', 'Fill allowedDomains: this issuer serves many organizations.')
+  }
+  if (allowedDomains.length > 0 && !allowedDomains.includes(email.domain)) {
+    return notAllowed('not_listed', 'Add the domain to allowedDomains if these people belong to the workspace.')
+  }
+  if (shared && webmailDomains.includes(email.domain)) {
+    return notAllowed(
+      'webmail',
+      'A web-mail domain belongs to nobody in particular; invite people by their company address.',
+    )
+  }
+  // Anyone can make a personal Google account on a company address; only `hd` shows that the company manages it.
+  if (
+    isSharedIssuer('https://accounts.google.com', [issuer]) &&
+    !(typeof hd === 'string' && allowedDomains.includes(hd))
+  ) {
+    return notAllowed(
+      hd === undefined ? 'hd_missing' : 'hd_foreign',
+      'The Google account is not managed by a domain of allowedDomains. The person has to use their Google Workspace account.',
+    )
+  }
+  return undefined
+}
+
+/**
+ * Decides a first sign-in: the directory's own claim before the e-mail address, and an address only as far as somebody
+ * vouches for it.
+ * @throws {AppError} with `detail.fix`
+ */
+export function decideLinking(
+  person: Person,
+  facts: LinkingFacts,
+  { config, rules }: { config: LoginConfig; rules: LinkingRules },
+): LinkingDecision {
+  const named = facts.candidates.filter(candidate => candidate.foundBy === 'directory')
+  if (named.length > 1) throw ambiguous(named)
+  const [directoryMember] = named
+  if (directoryMember) return linkTo(directoryMember, person, 'directory')
+
+  if (person.emailFault) throw person.emailFault
+  const { email } = person
+  if (!email) throw new Error('An address without a fault is a usable one.')
+  const candidate = facts.candidates.find(each => each.foundBy === 'email')
+  const trust = vouch(person, email, { candidate, config, rules })
+  if (candidate) return linkTo(candidate, person, trust, config.autoProvision)
+  if (facts.inactiveInDirectory) throw deactivated(undefined)
+  if (!config.autoProvision) throw notProvisioned('unknown')
+  return { kind: 'create', email, trust }
+}
+
+interface Vouching {
+  candidate: Candidate | undefined
+  config: LoginConfig
+  rules: LinkingRules
+}
+
+/**
+ * On whose word the address is believed.
+ *
+ * | email_verified | new member | ordinary member | admin or owner |
+ * | --- | --- | --- | --- |
+ * | true | yes | yes | yes |
+ * | absent | the workspace's own issuer | the same, and a listed or proved domain | no |
+ * | anything else | only by the workspace's opt-in | only by the opt-in | no |
+ */
+function vouch(person: Person, email: Email, { candidate, config, rules }: Vouching): Trust {
+  const { emailVerified } = person
+  if (emailVerified === 'yes') return 'email_verified'
+  const trust = emailVerified === 'no' ? trustUnverified(config) : trustUnsaid(email, candidate, config, rules)
+  if (candidate && isPrivileged(candidate.role, rules)) {
+    throw refuse('sso_identity_link_required', 'Your account has to be linked before you can sign in this way.', {
+      memberId: candidate.memberId,
+      role: candidate.role,
+      fix: 'Admins and owners are linked by e-mail only where the provider sends email_verified true: mail attributes can be edited. Have the provider send it, or set directoryClaim where a directory provides this member.',
+    })
+  }
+  return trust
+}
+
+/** Whether the address of a member who is linked already may become their contact address. */
+export function isVouchedFor(person: Person, { config, rules }: { config: LoginConfig; rules: LinkingRules }): boolean {
+  const { email, emailFault, emailVerified } = person
+  if (!email || emailFault) return false
+  if (emailVerified !== 'unsaid') return emailVerified === 'yes' || config.trustUnverifiedEmail
+  const listed = [...config.verifiedDomains, ...config.allowedDomains].includes(email.domain)
+  return listed && !isSharedIssuer(config.issuer, rules.sharedIssuers)
+}
+
+function trustUnverified({ trustUnverifiedEmail }: LoginConfig): Trust {
+  if (trustUnverifiedEmail) return 'opt_in'
+  throw refuse('sso_email_unverified', 'The identity provider has not verified your e-mail address.', {
+    reason: 'email_verified_false',
+    fix: 'Have the provider verify the address and send email_verified true (a scope mapping in authentik, for one), or set trustUnverifiedEmail if nobody can edit their own address there.',
+  })
+}
+
+function trustUnsaid(
+  email: Email,
+  candidate: Candidate | undefined,
+  { allowedDomains, verifiedDomains, issuer }: LoginConfig,
+  { sharedIssuers }: LinkingRules,
+): Trust {
+  const shared = isSharedIssuer(issuer, sharedIssuers)
+  if (!shared && verifiedDomains.includes(email.domain)) return 'domain'
+  if (!shared && allowedDomains.includes(email.domain)) return 'domain_list'
+  if (!shared && !candidate) return 'issuer'
+  throw refuse('sso_email_unverified', 'The identity provider does not say that your e-mail address is verified.', {
+    reason: 'email_verified_absent',
+    fix: shared
+      ? 'Have the provider send email_verified true: it serves many organizations, and its silence vouches for nobody.'
+      : 'Add the domain to allowedDomains, have the domain proved, or have the provider send email_verified true.',
+  })
+}
+
+function isPrivileged(role: string, { roles }: LinkingRules): boolean {
+  return roles.indexOf(role) >= roles.indexOf('admin')
+}
+
+function linkTo(candidate: Candidate, person: Person, trust: Trust, autoProvision = false): LinkingDecision {
+  const { memberId, status, identities, invitationOpen } = candidate
+  if (status === 'deactivated') throw deactivated(memberId)
+  if (identities.length > 0) throw conflict(candidate, person)
+  if (status === 'active')
+    return { kind: 'link', memberId, linkedBy: trust === 'directory' ? 'directory' : 'email', trust }
+  if (invitationOpen) return { kind: 'link', memberId, linkedBy: 'invitation', trust, openMembership: 'invitation' }
+  if (!autoProvision) throw notProvisioned('invitation_expired', memberId)
+  return { kind: 'link', memberId, linkedBy: 'provisioned', trust, openMembership: 'provisioning' }
+}
+
+export function deactivated(memberId: string | undefined): AppError {
+  return refuse('sso_member_deactivated', 'Your membership of this workspace has ended.', {
+    memberId,
+    fix: 'Signing in never brings anyone back. Reactivate the member, or have the directory that deactivated them do so.',
+  })
+}
+
+function notProvisioned(reason: string, memberId?: string): AppError {
+  return refuse('sso_not_provisioned', 'You are not a member of this workspace. Ask an owner to invite you.', {
+    reason,
+    memberId,
+    fix: 'Invite this person, provide them by the directory, or set autoProvision.',
+  })
+}
+
+function conflict({ memberId, identities }: Candidate, person: Person): AppError {
+  return refuse('sso_identity_conflict', 'This address belongs to a member who is linked to another account.', {
+    memberId,
+    linked: identities,
+    claimed: { issuer: person.issuer, subject: person.subject },
+    fix: "If it is the same person (a new app registration, another provider), reset the member's identities and have them sign in again. If the mailbox was given to somebody else, do not.",
+  })
+}
+
+function ambiguous(candidates: Candidate[]): AppError {
+  return refuse('sso_identity_conflict', 'Several members answer to your account.', {
+    members: candidates.map(each => each.memberId),
+    fix: 'Two directories hold this externalId. Remove the person from one of them.',
+  })
+}
+
+function refuse(code: ErrorCode, message: string, detail: Record<string, unknown> & { fix: string }): AppError {
+  return new AppError(code, message, { detail })
+}

@@ -1,0 +1,184 @@
+import type { FastifyRequest } from 'fastify'
+import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
+import { z } from 'zod'
+import { AppError } from '../errors.ts'
+import { refuseForeignOrigin } from '../http/admin-auth.ts'
+import { problemErrors, problemResponses } from '../http/problem.ts'
+import { clearSessionCookie, readSessionCookie, setSessionCookie } from '../http/session-cookie.ts'
+import { getSessionByToken, type Session } from '../members/sessions.ts'
+import type { AccessTokens } from './access-tokens.ts'
+import { redeemExchangeCode } from './exchange.ts'
+import { signOut, type SignOutDependencies } from './sign-out.ts'
+
+const sessionShape = {
+  id: z.uuid(),
+  workspaceId: z.uuid(),
+  member: z.object({
+    id: z.uuid(),
+    email: z.string().nullable(),
+    displayName: z.string().nullable(),
+    role: z.string(),
+  }),
+  accessToken: z.string().meta({ description: 'A JWT for `Authorization: Bearer`, five minutes' }),
+  accessTokenExpiresAt: z.iso.datetime(),
+  expiresAt: z.iso.datetime().meta({ description: 'When the person has to sign in again, at the latest' }),
+  authTime: z.iso.datetime().nullable().meta({ description: 'When the provider last asked them to authenticate' }),
+  acr: z.string().nullable(),
+  amr: z.array(z.string()).nullable(),
+}
+
+const session = z.object(sessionShape).meta({ id: 'Session' })
+
+const newSession = z
+  .object({
+    ...sessionShape,
+    returnTo: z.url().meta({ description: 'Where the person wanted to be' }),
+    sessionToken: z.string().optional().meta({
+      description: 'Only where the front-end is on another site, which no cookie reaches: send it as a bearer',
+    }),
+  })
+  .meta({ id: 'NewSession' })
+
+const redemption = z.strictObject({
+  code: z.string().max(200).meta({ description: 'The exchange code, from the URL of the signed-in page' }),
+  verifier: z
+    .string()
+    .regex(/^[A-Za-z0-9._~-]{43,128}$/, 'must be 43 to 128 unreserved characters (RFC 7636 section 4.1)')
+    .meta({ description: 'Of the handoff_challenge that the sign-in was started with' }),
+})
+
+const signedOut = z
+  .object({
+    endSessionUrl: z
+      .url()
+      .optional()
+      .meta({ description: "Open it to end the provider's own session too; absent where there is none to end" }),
+  })
+  .meta({ id: 'SignedOut' })
+
+const jwks = z
+  .object({ keys: z.array(z.record(z.string(), z.unknown())) })
+  .meta({ id: 'JsonWebKeySet', description: 'RFC 7517' })
+
+export interface SessionRoutes extends SignOutDependencies {
+  accessTokens: AccessTokens
+}
+
+/** What the front-end does with a finished sign-in: redeem it, stay signed in, sign out. */
+export const sessionRoutes: FastifyPluginAsyncZodOpenApi<SessionRoutes> = async (app, dependencies) => {
+  const { config, db, accessTokens } = dependencies
+  problemErrors(app)
+  app.addHook('onRequest', async (_request, reply) => {
+    reply.headers({ 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' })
+  })
+  const tags = ['Sign-in']
+
+  app.post(
+    '/v1/sessions',
+    {
+      schema: {
+        tags,
+        operationId: 'createSession',
+        summary: 'Redeem an exchange code',
+        body: redemption,
+        response: { 201: newSession, ...problemResponses('exchange_code_invalid') },
+      },
+    },
+    async (request, reply) => {
+      // Browsers name the origin of every POST; who names none is no browser, and holds code and verifier all the same.
+      if (request.headers.origin !== undefined) refuseForeignOrigin(config, request)
+      const redeemed = await redeemExchangeCode(db, {
+        ...request.body,
+        replacedToken: readSessionCookie(config, request),
+        requestId: request.id,
+      })
+      const { sessionToken, returnTo } = redeemed
+      const answer = { ...(await answerOf(redeemed.session)), returnTo }
+      reply.code(201)
+      if (request.headers['sec-fetch-site'] === 'cross-site') return { ...answer, sessionToken }
+      setSessionCookie(config, reply, sessionToken)
+      return answer
+    },
+  )
+
+  app.get(
+    '/v1/session',
+    {
+      schema: {
+        tags,
+        operationId: 'getSession',
+        summary: 'Who is signed in, with a fresh access token',
+        description: 'By the session cookie, or the session token as a bearer.',
+        response: { 200: session, ...problemResponses('session_ended') },
+      },
+    },
+    async request => answerOf(await getSessionByToken(db, sessionTokenOf(request), config.sessionIdleMinutes)),
+  )
+
+  app.delete(
+    '/v1/session',
+    {
+      schema: {
+        tags,
+        operationId: 'deleteSession',
+        summary: 'Sign out',
+        description:
+          'By the session cookie, or the session token as a bearer. The session ends before the answer is sent.',
+        response: { 200: signedOut, ...problemResponses('session_ended') },
+      },
+    },
+    async (request, reply) => {
+      const token = sessionTokenOf(request)
+      clearSessionCookie(config, reply)
+      const ending = await getSessionByToken(db, token, config.sessionIdleMinutes)
+      const endSessionUrl = await signOut(dependencies, { session: ending, requestId: request.id })
+      return endSessionUrl === undefined ? {} : { endSessionUrl }
+    },
+  )
+
+  app.get(
+    '/.well-known/jwks.json',
+    {
+      schema: {
+        tags,
+        operationId: 'getJwks',
+        summary: "The keys of this service's access tokens",
+        response: { 200: jwks },
+      },
+    },
+    async (_request, reply) => {
+      reply.header('cache-control', 'public, max-age=60')
+      return accessTokens.jwks()
+    },
+  )
+
+  async function answerOf(live: Session): Promise<z.output<typeof session>> {
+    const { id, workspaceId, memberId, email, displayName, role, expiresAt, authTime, acr, amr } = live
+    const token = await accessTokens.sign(live)
+    return {
+      id,
+      workspaceId,
+      member: { id: memberId, email, displayName, role },
+      ...token,
+      expiresAt,
+      authTime,
+      acr,
+      amr,
+    }
+  }
+
+  /** The session's own secret; an access token cannot prolong itself. */
+  function sessionTokenOf(request: FastifyRequest): string {
+    const [scheme, bearer] = (request.headers.authorization ?? '').split(' ')
+    if (scheme?.toLowerCase() === 'bearer' && bearer !== undefined) return bearer
+    const cookie = readSessionCookie(config, request)
+    if (cookie === undefined) {
+      throw new AppError(
+        'unauthenticated',
+        'Nobody is signed in: there is neither a session cookie nor a session token.',
+      )
+    }
+    refuseForeignOrigin(config, request)
+    return cookie
+  }
+}

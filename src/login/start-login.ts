@@ -1,0 +1,67 @@
+import type { Config } from '../config.ts'
+import type { Db } from '../db/database.ts'
+import { AppError } from '../errors.ts'
+import type { Providers } from '../oidc/provider.ts'
+import type { SecretBox } from '../sso/secret-box.ts'
+import { findLoginConfig, ssoUrls, type LoginConfig } from '../sso/sso-config.ts'
+import type { StartChanges, StartRequest } from './front-end.ts'
+import { makeAttemptSecrets, saveAttempt } from './login-attempts.ts'
+
+export interface LoginDependencies {
+  config: Config
+  db: Db
+  box: SecretBox
+  providers: Providers
+}
+
+export interface StartedLogin {
+  /** The provider's authorization endpoint, with the request. */
+  location: string
+  state: string
+  /** For the attempt's cookie. */
+  browserSecret: string
+}
+
+/**
+ * Begins a sign-in: two round trips to the database, and none to the provider while its metadata is known.
+ * @throws {AppError} `sso_not_configured`, `sso_disabled`, `sso_secret_missing`, `sso_idp_unreachable`, `sso_idp_error`,
+ *   `rate_limited`
+ */
+export async function startLogin(
+  { config, db, box, providers }: LoginDependencies,
+  { start, network, restarts = 0, prompt }: StartChanges & { start: StartRequest; network: string },
+): Promise<StartedLogin> {
+  const { workspaceId } = start
+  const loginConfig = await getOpenLoginConfig(db, box, workspaceId)
+  const { issuer, clientId, version } = loginConfig
+  const secrets = makeAttemptSecrets()
+  const { state, nonce, codeChallenge, browserSecret } = secrets
+  const { redirectUri } = ssoUrls(config.publicUrl, workspaceId)
+  const request = { issuer, clientId, redirectUri, state, nonce, codeChallenge }
+  const location = await providers.authorizationUrl({ ...request, ...(prompt && { extra: { prompt } }) })
+  const limits = { minutes: config.loginAttemptMinutes, openAttempts: config.loginOpenAttempts }
+  await saveAttempt(db, box, { start, secrets, issuer, configVersion: version, restarts, network, limits })
+  return { location, state, browserSecret }
+}
+
+/**
+ * The configuration of a workspace whose sign-in is open.
+ * @throws {AppError} `sso_not_configured`, `sso_disabled`, `sso_secret_missing`
+ */
+export async function getOpenLoginConfig(db: Db, box: SecretBox, workspaceId: string): Promise<LoginConfig> {
+  const loginConfig = await findLoginConfig(db, box, workspaceId)
+  if (!loginConfig) {
+    throw new AppError('sso_not_configured', 'Single sign-on is not set up for this workspace.')
+  }
+  if (!loginConfig.enabled) {
+    throw new AppError('sso_disabled', 'Single sign-on is switched off for this workspace.', {
+      detail: { fix: 'Set enabled in the SSO configuration.' },
+    })
+  }
+  if (loginConfig.clientSecrets.length === 0) {
+    throw new AppError('sso_secret_missing', 'Single sign-on is not set up completely for this workspace.', {
+      detail: { fix: 'Set the clientSecret in the SSO configuration.' },
+    })
+  }
+  return loginConfig
+}
