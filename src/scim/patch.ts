@@ -238,6 +238,7 @@ function applyKey(resource: ScimResource, key: string, edit: Edit): ScimResource
   const found = resolveName(key, place)
   if (found !== undefined && found.parents.length === 0) {
     const { attribute } = found
+    // Follows from the attributes that the resource has: applyPatch writes it anew.
     if (attribute.name === 'schemas') return resource
     if (attribute.mutability === 'readOnly') return ignoreReadOnly(resource, attribute, edit)
     return applyPath(resource, { attribute: key }, edit)
@@ -291,6 +292,7 @@ function applyPath(resource: ScimResource, path: Path, edit: Edit): ScimResource
     throw refuse({ code: 'scim_mutability', message: `${fixed.name} cannot be changed.`, pointer: pathPointer })
   }
   if (isRelation(attribute)) return applyToMembers(resource, path, edit)
+  // Follows from the attributes that the resource has: applyPatch writes it anew.
   if (attribute.name === 'schemas') return resource
   const { filter } = path
   if (filter === undefined) return editChain(resource, [...parents, attribute], edit)
