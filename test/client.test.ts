@@ -1,0 +1,129 @@
+import { readFile } from 'node:fs/promises'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import createClient from 'openapi-fetch'
+import t from 'tap'
+import { parse } from 'yaml'
+import { uuid7 } from '../src/uuid7.ts'
+import { bearer, makeApp, serviceHeaders } from './helpers/app.ts'
+import { startProvider } from './helpers/provider.ts'
+
+/** What a front-end knows of the service: openapi.yaml, and nothing of its code. */
+interface Document {
+  paths: Record<string, Record<string, { operationId: string }>>
+}
+
+const document = parse(await readFile(join(import.meta.dirname, '../openapi.yaml'), 'utf8')) as Document
+const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
+  Object.entries(methods).map(([method, { operationId }]) => ({ operationId, method, path })),
+)
+
+interface Input {
+  path?: Record<string, string>
+  query?: Record<string, string | number>
+  headers?: Record<string, string>
+  body?: unknown
+}
+
+type Paths = Record<string, Record<string, { parameters: object; responses: Record<number, unknown> }>>
+
+/** Calls operations by their ids with the openapi-fetch client, over real HTTP. */
+function clientOf(baseUrl: string, headers: Record<string, string>, called: Set<string>) {
+  const client = createClient<Paths>({ baseUrl, headers })
+  return async (operationId: string, status: number, { path = {}, query = {}, headers: more, body }: Input = {}) => {
+    const operation = operations.find(each => each.operationId === operationId)
+    if (!operation) throw new Error(`openapi.yaml has no operation ${operationId}.`)
+    called.add(operationId)
+    const init = { params: { path, query }, ...(more && { headers: more }), ...(body !== undefined && { body }) }
+    const request = client.request as unknown as (
+      method: string,
+      path: string,
+      options: object,
+      // oxlint-disable-next-line typescript/no-explicit-any -- an untyped client, such as one in plain JavaScript
+    ) => Promise<{ data?: any; error?: any; response: Response }>
+    const { data, error, response } = await request(operation.method, operation.path, init)
+    t.equal(response.status, status, `${operationId} ${JSON.stringify(error ?? '')}`)
+    return { body: data ?? error, headers: response.headers }
+  }
+}
+
+t.test('a client made from openapi.yaml does all that the admin pages do', async t => {
+  const { app } = await makeApp(t)
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const baseUrl = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`
+  const workspaceId = uuid7()
+  const path = { workspaceId }
+  const called = new Set<string>()
+  const service = clientOf(baseUrl, serviceHeaders, called)
+  const owner = clientOf(baseUrl, await bearer({ workspace: workspaceId }), called)
+
+  const redirectUris = [`https://sso.assist.example/sso/${workspaceId}/callback`]
+  const client = { clientId: 'assist', clientSecret: 'only-for-this-test', redirectUris }
+  const provider = await startProvider({ accounts: [], clients: [client] })
+  t.teardown(provider.close)
+
+  t.test('a back-end of Assist makes the workspace and approves its domain', async t => {
+    await service('saveWorkspace', 200, { path, body: { name: 'acme' } })
+    t.match((await service('getWorkspace', 200, { path })).body, { id: workspaceId, name: 'acme' })
+    const domain = { ...path, domain: 'example.com' }
+    await service('approveDomain', 200, { path: domain })
+    t.match((await owner('getDomain', 200, { path: domain })).body, { domain: 'example.com' })
+    t.equal((await owner('listDomains', 200, { path })).body.items.length, 1)
+    await service('removeDomain', 204, { path: domain })
+  })
+
+  t.test('the SSO page tests a draft, saves it, changes it, and is told when somebody else was faster', async t => {
+    const { issuer } = provider
+    t.match((await owner('testSsoConfig', 200, { path, body: { issuer } })).body.passed, Boolean)
+    const { clientId, clientSecret } = client
+    await owner('saveSsoConfig', 200, { path, body: { issuer, clientId, clientSecret, enabled: false } })
+    const { body, headers } = await owner('getSsoConfig', 200, { path })
+    t.match(body, { issuer, hasClientSecret: true, enabled: false, redirectUri: redirectUris[0] })
+    const ifMatch = { 'if-match': headers.get('etag')! }
+    await owner('changeSsoConfig', 200, { path, headers: ifMatch, body: { enabled: true } })
+    const late = await owner('changeSsoConfig', 412, { path, headers: ifMatch, body: { enabled: false } })
+    t.equal(late.body.code, 'version_conflict')
+    await owner('deleteSsoConfig', 204, { path })
+    t.equal((await owner('getSsoConfig', 404, { path })).body.code, 'sso_not_configured')
+  })
+
+  t.test('the directory page connects a directory, exchanges its token, and shows what came', async t => {
+    const created = await owner('createDirectory', 201, { path, body: { name: 'Okta' } })
+    const one = { ...path, directoryId: created.body.id as string }
+    t.equal(created.headers.get('location'), `/v1/workspaces/${workspaceId}/directories/${one.directoryId}`)
+    const first = await owner('createDirectoryToken', 201, { path: one, body: {} })
+    t.equal(first.headers.get('cache-control'), 'no-store')
+    await owner('createDirectoryToken', 201, { path: one, body: { expiresInDays: 90 } })
+    t.equal((await owner('createDirectoryToken', 409, { path: one, body: {} })).body.code, 'token_limit')
+    await owner('revokeDirectoryToken', 204, { path: { ...one, tokenId: first.body.id as string } })
+    const tokens = (await owner('listDirectoryTokens', 200, { path: one })).body.items as { status: string }[]
+    t.same(tokens.map(each => each.status).toSorted(), ['live', 'revoked'])
+    await owner('changeDirectory', 200, { path: one, body: { mode: 'strict' } })
+    t.match((await owner('getDirectory', 200, { path: one })).body, { name: 'Okta', mode: 'strict' })
+    t.equal((await owner('listDirectories', 200, { path })).body.items.length, 1)
+    t.same((await owner('listDirectoryUsers', 200, { path: one })).body.items, [])
+    t.same((await owner('listDirectoryGroups', 200, { path: one })).body.items, [])
+    await owner('deleteDirectory', 204, { path: one })
+  })
+
+  t.test('the activity page reads everything that happened, page by page', async t => {
+    const seen: string[] = []
+    for (let after: string | undefined; ;) {
+      const query = { limit: 3, ...(after !== undefined && { after }) }
+      const { items, next } = (await owner('listActivity', 200, { path, query })).body
+      seen.push(...items.map((each: { action: string }) => each.action))
+      if (next === undefined) break
+      after = next
+    }
+    t.equal(seen.at(-1), 'workspace.saved')
+    t.ok(['sso_config.saved', 'sso_config.deleted', 'directory_token.revoked'].every(each => seen.includes(each)))
+  })
+
+  t.test('no operation of the admin API was left out', async t => {
+    const admin = operations.filter(each => each.path.startsWith('/v1/workspaces/')).map(each => each.operationId)
+    t.same(
+      admin.filter(each => !called.has(each)),
+      [],
+    )
+  })
+})
