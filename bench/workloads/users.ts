@@ -60,12 +60,23 @@ export const list: Workload = async function* (session) {
 
 export const patch: Workload = async function* (session, { connections }) {
   let turn = 0
-  yield await measure(session, { step: 'patch active', connections }, connection =>
-    patchUser(connection, randomUserId(session), { op: 'replace', path: 'active', value: turn++ % 2 === 1 }),
-  )
+  yield await measure(session, { step: 'patch active', connections }, connection => {
+    const { index, active } = nextSwitch(turn++, session.users)
+    return patchUser(connection, session.userId(index), { op: 'replace', path: 'active', value: active })
+  })
   yield await measure(session, { step: 'patch title', connections }, connection =>
     patchUser(connection, randomUserId(session), { op: 'replace', path: 'title', value: `Title ${random(1000)}` }),
   )
+}
+
+/**
+ * Whom to deactivate or reactivate at each turn, so that each PATCH changes something: a batch of users all over the
+ * directory is switched off, then on again.
+ */
+function nextSwitch(turn: number, users: number): { index: number; active: boolean } {
+  const batch = 64
+  const place = Math.floor(turn / (2 * batch)) * batch + (turn % batch)
+  return { index: (place * 7919) % users, active: Math.floor(turn / batch) % 2 === 1 }
 }
 
 /** What an identity provider does all day: look somebody up, then change them; one in ten is new. */
