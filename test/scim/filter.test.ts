@@ -123,7 +123,7 @@ const { tree } = fc.letrec<{ tree: Filter }>(tie => ({
   ),
 }))
 
-t.test('what is printed is read back as the same tree', async t => {
+t.test('what is printed is read back as the same tree', async () => {
   fc.assert(
     fc.property(tree, filter => {
       const text = printFilter(filter)
@@ -134,7 +134,7 @@ t.test('what is printed is read back as the same tree', async t => {
   )
 })
 
-t.test('any text is either read or refused as a filter, never anything else', async t => {
+t.test('any text is either read or refused as a filter, never anything else', async () => {
   const piece = fc.constantFrom(
     'a',
     ' eq ',
