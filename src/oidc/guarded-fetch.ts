@@ -141,26 +141,20 @@ interface Rules {
   timeoutMs: number
 }
 
-/** What can be said before resolving: scheme, port, and addresses written as such (for which nothing is resolved). */
+/** What can be said before anything is resolved. */
 function checkTarget(url: URL, rules: Rules): void {
   const secure = url.protocol === 'https:'
   if (!secure && !(url.protocol === 'http:' && rules.allowHttp)) throw new OutboundError('blocked', url.host)
   const port = Number(url.port) || (secure ? 443 : 80)
   if (!rules.ports.includes(port) && !rules.ports.includes(0)) throw new OutboundError('blocked', url.host)
-  // The URL parser has turned decimal, octal, hexadecimal and short spellings into dotted form.
-  const host = bareHost(url.hostname)
-  if (isIP(host)) checkAddresses([host], host, secure, rules)
 }
 
-function checkAddresses(addresses: string[], host: string, secure: boolean, rules: Rules): void {
-  const fits: AddressRule = address => rules.isAllowed(address) || (secure && isPublicAddress(address))
-  if (!addresses.every(fits)) throw new OutboundError('blocked', host)
-}
-
+/** The addresses of a host, each of them allowed. The URL parser has turned every spelling of an IPv4 address into dotted form. */
 async function resolveChecked(host: string, secure: boolean, rules: Rules): Promise<string[]> {
   const addresses = isIP(host) ? [host] : await resolveInTime(host, rules)
   if (addresses.length === 0) throw new OutboundError('unreachable', host, 'ENOTFOUND')
-  checkAddresses(addresses, host, secure, rules)
+  const fits: AddressRule = address => rules.isAllowed(address) || (secure && isPublicAddress(address))
+  if (!addresses.every(fits)) throw new OutboundError('blocked', host)
   return addresses
 }
 
