@@ -79,7 +79,8 @@ async function send({ method, url, token, headers, body }: Call, signal: AbortSi
 /** The path and query, without the origin and with long values cut: enough to recognise the call. */
 function shorten(url: string): string {
   const { pathname, search } = new URL(url)
-  return decodeURIComponent(pathname + search)
+  const text = decodeURIComponent(pathname + search)
     .replaceAll(/([0-9a-f]{8})-[0-9a-f-]{27}/g, '$1…')
-    .replaceAll(/([=]\w{8})[\w-]{24,}/g, '$1…')
+    .replaceAll(/(=[\w-]{8})[\w-]{24,}/g, '$1…')
+  return text.length > 120 ? `${text.slice(0, 120)}…` : text
 }

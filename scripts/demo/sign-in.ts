@@ -25,7 +25,7 @@ export async function signIn(world: World, narrator: Narrator, sub: string): Pro
   // The service and the front-end are the same site here, so the session comes as a cookie.
   const headers = { origin: world.frontEnd.origin, 'sec-fetch-site': 'same-site', ...cookieHeader(browser) }
   const redeem = { method: 'POST', url: `${world.baseUrl}/v1/sessions`, headers, body }
-  const answer = await narrator.call({ ...redeem, status: 200 })
+  const answer = await narrator.call({ ...redeem, status: 201 })
   keepCookies(browser, answer)
   await narrator.call({ ...redeem, status: 400, note: refusal => `${refusal.body.code}: a code works once` })
   return browser

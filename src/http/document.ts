@@ -37,7 +37,18 @@ export const openApiDocument = fastifyPlugin(async (app: FastifyInstance) => {
             type: 'http',
             scheme: 'bearer',
             bearerFormat: 'JWT',
-            description: 'An access token of Assist, or one of this service (POST /v1/sessions)',
+            description: 'An access token of Assist, or one of this service (POST /v1/sessions, GET /v1/session)',
+          },
+          sessionToken: {
+            type: 'http',
+            scheme: 'bearer',
+            description: 'A session token (POST /v1/sessions), where the front-end is on another site',
+          },
+          sessionCookie: {
+            type: 'apiKey',
+            in: 'cookie',
+            name: '__Host-assist-session',
+            description: 'The same, where it is on the same site; `assist-session` over plain http in development',
           },
           directoryToken: {
             type: 'http',

@@ -1,7 +1,10 @@
 import { z } from 'zod'
 
 /** An id in a path: a UUID in any case, since that is how people paste them. */
-export const id = z.uuid().transform(text => text.toLowerCase())
+export const id = z
+  .uuid()
+  .transform(text => text.toLowerCase())
+  .meta({ example: '0190a6c8-8f00-7000-8000-000000000002' })
 
 /** The parameter of every route of a workspace. */
 export const workspaceParams = z.object({

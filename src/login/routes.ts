@@ -50,7 +50,7 @@ export const loginRoutes: FastifyPluginAsyncZodOpenApi<LoginDependencies> = asyn
     if (isSecure(config)) reply.header('strict-transport-security', 'max-age=31536000')
     refuseOtherMethods(request, reply)
   })
-  const shared = { tags: ['Sign-in'], params: workspaceParams }
+  const shared = { tags: ['Sign-in'], security: [], params: workspaceParams }
   const nothing = { description: 'A prefetch: nothing was used up' }
   const seeOther = { description: 'To the identity provider, or to the front-end (see `Location`)' }
 

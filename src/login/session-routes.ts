@@ -40,11 +40,17 @@ const newSession = z
   .meta({ id: 'NewSession' })
 
 const redemption = z.strictObject({
-  code: z.string().max(200).meta({ description: 'The exchange code, from the URL of the signed-in page' }),
+  code: z.string().max(200).meta({
+    description: 'The exchange code, from the URL of the signed-in page',
+    example: 'exc_AZCmyI8AcACAAAAAAAAAAd2Yp0gKqkqGv4C5a9n1rQx7sT3uVwXyZ0123456789ab',
+  }),
   verifier: z
     .string()
     .regex(/^[A-Za-z0-9._~-]{43,128}$/, 'must be 43 to 128 unreserved characters (RFC 7636 section 4.1)')
-    .meta({ description: 'Of the handoff_challenge that the sign-in was started with' }),
+    .meta({
+      description: 'Of the handoff_challenge that the sign-in was started with',
+      example: 'dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk',
+    }),
 })
 
 const signedOut = z
@@ -71,13 +77,14 @@ export const sessionRoutes: FastifyPluginAsyncZodOpenApi<SessionRoutes> = async 
   app.addHook('onRequest', async (_request, reply) => {
     reply.headers({ 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' })
   })
-  const tags = ['Sign-in']
+  const open = { tags: ['Sign-in'], security: [] }
+  const signedIn = { tags: ['Sign-in'], security: [{ sessionCookie: [] }, { sessionToken: [] }] }
 
   app.post(
     '/v1/sessions',
     {
       schema: {
-        tags,
+        ...open,
         operationId: 'createSession',
         summary: 'Redeem an exchange code',
         body: redemption,
@@ -105,7 +112,7 @@ export const sessionRoutes: FastifyPluginAsyncZodOpenApi<SessionRoutes> = async 
     '/v1/session',
     {
       schema: {
-        tags,
+        ...signedIn,
         operationId: 'getSession',
         summary: 'Who is signed in, with a fresh access token',
         description: 'By the session cookie, or the session token as a bearer.',
@@ -119,7 +126,7 @@ export const sessionRoutes: FastifyPluginAsyncZodOpenApi<SessionRoutes> = async 
     '/v1/session',
     {
       schema: {
-        tags,
+        ...signedIn,
         operationId: 'deleteSession',
         summary: 'Sign out',
         description:
@@ -140,10 +147,10 @@ export const sessionRoutes: FastifyPluginAsyncZodOpenApi<SessionRoutes> = async 
     '/.well-known/jwks.json',
     {
       schema: {
-        tags,
+        ...open,
         operationId: 'getJwks',
         summary: "The keys of this service's access tokens",
-        response: { 200: jwks },
+        response: { 200: jwks, 503: problemResponses()[503] },
       },
     },
     async (_request, reply) => {
