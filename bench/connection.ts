@@ -6,19 +6,32 @@ export interface Answer {
   status: number
   bytes: number
   text: () => string
+  /** All headers of this name, in order. */
+  headers: (name: string) => string[]
+}
+
+export interface RequestOptions {
+  /** JSON. */
+  body?: string | Buffer
+  contentType?: string
+  headers?: Record<string, string>
 }
 
 export interface Connection {
-  /** Sends a request and waits for its answer; one at a time. Refused when the server closes the connection. */
-  request: (method: string, path: string, body?: string | Buffer) => Promise<Answer>
+  /**
+   * Sends a request, such as `GET /Users`, and waits for its answer; one at a time. Rejected when the server closes the
+   * connection.
+   */
+  request: (line: string, options?: RequestOptions) => Promise<Answer>
   close: () => void
 }
 
-/** Where a SCIM service is, and how to prove who asks. */
+/** Where a service is, and how to prove who asks. */
 export interface Endpoint {
-  /** http:// URL that `/Users` is appended to. */
+  /** http:// URL that the paths of requests are appended to. */
   baseUrl: string
-  token: string
+  /** None where nobody has to prove anything. */
+  token?: string
 }
 
 /**
@@ -36,11 +49,11 @@ export async function openConnection({ baseUrl, token }: Endpoint): Promise<Conn
   socket.on('error', error => refuse?.(error))
   socket.on('close', () => refuse?.(new Error('The server closed the connection.')))
 
-  const common = `Host: ${host}\r\nAuthorization: Bearer ${token}\r\nAccept: application/scim+json\r\n`
+  const prefix = pathname.replace(/\/$/, '')
+  const common = `Host: ${host}\r\n${token === undefined ? '' : `Authorization: Bearer ${token}\r\n`}`
   return {
-    request: async (method, path, body) => {
+    request: async (line, { body, contentType = 'application/scim+json', headers = {} } = {}) => {
       if (socket.destroyed) throw new Error('The server closed the connection.')
-      const head = `${method} ${pathname}${path} HTTP/1.1\r\n${common}`
       const answered = new Promise<Answer>((resolve, reject) => {
         const read = answerReader()
         refuse = reject
@@ -49,11 +62,14 @@ export async function openConnection({ baseUrl, token }: Endpoint): Promise<Conn
           if (answer) resolve(answer)
         }
       })
+      const [method, path] = line.split(' ')
+      const sent = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+      const head = `${method} ${prefix}${path} HTTP/1.1\r\n${common}${sent.join('')}`
       if (body === undefined) {
         socket.write(`${head}\r\n`)
       } else {
         socket.cork()
-        socket.write(`${head}Content-Type: application/scim+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n`)
+        socket.write(`${head}Content-Type: ${contentType}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n`)
         socket.write(body)
         socket.uncork()
       }
@@ -81,14 +97,15 @@ function answerReader(): (chunk: Buffer) => Answer | undefined {
     }
     body.push(piece)
     bytes += piece.length
-    const { status, length } = head
+    const { status, length, text } = head
     if (length === 'chunked' ? !endsChunks(body) : bytes < length) return undefined
     const content = () => (length === 'chunked' ? joinChunks(Buffer.concat(body)) : Buffer.concat(body))
-    return { status, bytes, text: () => content().toString() }
+    return { status, bytes, text: () => content().toString(), headers: name => valuesOf(text, name) }
   }
 }
 
 interface Head {
+  text: string
   status: number
   /** Bytes of the body (RFC 9112 §6). */
   length: number | 'chunked'
@@ -96,9 +113,13 @@ interface Head {
 
 function readHead(text: string): Head {
   const status = Number(text.slice(9, 12))
-  if (status === 204 || status === 304) return { status, length: 0 }
-  if (/\r\ntransfer-encoding: *chunked/i.test(text)) return { status, length: 'chunked' }
-  return { status, length: Number(/\r\ncontent-length: *(\d+)/i.exec(text)?.[1] ?? 0) }
+  if (status === 204 || status === 304) return { text, status, length: 0 }
+  if (/\r\ntransfer-encoding: *chunked/i.test(text)) return { text, status, length: 'chunked' }
+  return { text, status, length: Number(/\r\ncontent-length: *(\d+)/i.exec(text)?.[1] ?? 0) }
+}
+
+function valuesOf(head: string, name: string): string[] {
+  return [...head.matchAll(new RegExp(`\\r\\n${name}: *([^\\r]*)`, 'gi'))].map(match => match[1]!)
 }
 
 /** The last chunk is empty. JSON has no line break of this form, so it cannot be mistaken for content. */

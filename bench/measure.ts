@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
-import { openConnection, type Answer, type Connection, type Endpoint } from './connection.ts'
+import { openConnection, type Answer, type Connection, type Endpoint, type RequestOptions } from './connection.ts'
 import type { ContenderName } from './contenders/contender.ts'
 import { cpuMicroseconds, memoryOf, type Memory } from './usage.ts'
 
@@ -34,6 +34,8 @@ export interface Session {
   userId: (index: number) => string
   /** Another tenant, with a few users. */
   neighbour: { endpoint: Endpoint; userIds: string[] }
+  /** Where these users sign in, if they can. */
+  signIn?: SignIn
   /** Seconds that a step is measured for. */
   seconds: number
   serverPid: number
@@ -42,6 +44,11 @@ export interface Session {
   nextIndex: () => number
   /** Brings the planner's statistics up to date. */
   analyze: () => Promise<void>
+}
+
+export interface SignIn {
+  origin: string
+  workspaceId: string
 }
 
 export interface Load {
@@ -143,12 +150,12 @@ async function drive({ opened, seconds, most, pauseMs, work }: Drive) {
 /** Sends a request and refuses any answer but the expected one: speed without the work is none. */
 export async function ask(
   connection: Connection,
-  expected: number,
-  ...[method, path, body]: Parameters<Connection['request']>
+  line: string,
+  { expect = 200, ...options }: RequestOptions & { expect?: number } = {},
 ): Promise<Answer> {
-  const answer = await connection.request(method, path, body)
-  if (answer.status === expected) return answer
-  throw new Error(`${method} ${path.slice(0, 100)} answered ${answer.status}: ${answer.text().slice(0, 300)}`)
+  const answer = await connection.request(line, options)
+  if (answer.status === expect) return answer
+  throw new Error(`${line.slice(0, 100)} answered ${answer.status}: ${answer.text().slice(0, 300)}`)
 }
 
 export function idOf(answer: Answer): string {

@@ -12,14 +12,28 @@ import { startBenchPostgres, type BenchPostgres } from './postgres.ts'
 import { report } from './report.ts'
 import { seededId, userOf } from './resources.ts'
 import { cloneUser } from './seed.ts'
+import { startProvider } from './provider.ts'
 import { groups } from './workloads/groups.ts'
 import { neighbours } from './workloads/neighbours.ts'
+import { signIn } from './workloads/sign-in.ts'
 import { sync } from './workloads/sync.ts'
 import { create, cycle, get, idle, list, lookup, patch } from './workloads/users.ts'
 import type { Workload } from './workloads/workload.ts'
 
 /** In the order in which they run: what grows the directory or the process comes after what it would disturb. */
-const workloads: Record<string, Workload> = { idle, get, lookup, list, patch, cycle, create, sync, groups, neighbours }
+const workloads: Record<string, Workload> = {
+  idle,
+  get,
+  lookup,
+  list,
+  patch,
+  cycle,
+  create,
+  sync,
+  'sign-in': signIn,
+  groups,
+  neighbours,
+}
 
 const neighbourUsers = 100
 
@@ -60,6 +74,8 @@ process.exit()
 
 async function bench({ users, rounds, contenders, json }: Options): Promise<Measurement[]> {
   if (process.platform !== 'linux') throw new Error('CPU time is read from /proc: run this on Linux.')
+  const provider = await startProvider()
+  cleanUp.defer(() => provider.stop())
   const parties: Party[] = []
   for (const contender of [limit, service].filter(each => contenders.includes(each.name))) {
     parties.push(await openParty(contender))
@@ -67,7 +83,7 @@ async function bench({ users, rounds, contenders, json }: Options): Promise<Meas
   const measurements: Measurement[] = []
   for (const count of users) {
     const templates = new Map<Party, Template>()
-    for (const party of parties) templates.set(party, await makeTemplate(party, count))
+    for (const party of parties) templates.set(party, await makeTemplate(party, count, provider.issuer))
     for (let round = 1; round <= rounds; round++) {
       console.log(`\n${count} users, round ${round} of ${rounds}`)
       const order = round % 2 === 1 ? parties : parties.toReversed()
@@ -93,13 +109,13 @@ async function openParty(contender: Contender): Promise<Party> {
 }
 
 /** A database with two tenants: one with `count` users, of whom the first came over HTTP, one with a few. */
-async function makeTemplate({ contender, postgres, folder }: Party, count: number): Promise<Template> {
+async function makeTemplate({ contender, postgres, folder }: Party, count: number, issuer: string): Promise<Template> {
   const database = `template_${count}`
   const databaseUrl = postgres.urlOf(database)
   await postgres.create(database)
   await contender.prepare(databaseUrl)
   const server = await startServer(contender, { databaseUrl, folder })
-  const tenants = await contender.makeTenants(server.origin, folder)
+  const tenants = await contender.makeTenants({ origin: server.origin, folder, issuer })
   const [firstUserId] = await createUsers(server.origin, tenants[0], 1)
   const neighbourIds = await createUsers(server.origin, tenants[1], neighbourUsers)
   await server.stop()
@@ -116,7 +132,7 @@ async function createUsers(origin: string, tenant: Tenant, count: number): Promi
   const connection = await openConnection(endpointOf(origin, tenant))
   const ids: string[] = []
   for (let index = 0; index < count; index++) {
-    ids.push(idOf(await ask(connection, 201, 'POST', '/Users', JSON.stringify(userOf(index)))))
+    ids.push(idOf(await ask(connection, 'POST /Users', { expect: 201, body: JSON.stringify(userOf(index)) })))
   }
   connection.close()
   return ids
@@ -158,6 +174,7 @@ async function openSession(
   stack.defer(() => server.stop())
 
   let nextIndex = firstFreshIndex
+  const { workspaceId } = tenants[1]
   return {
     contender: contender.name,
     round,
@@ -165,6 +182,7 @@ async function openSession(
     endpoint: endpointOf(server.origin, tenants[0]),
     userId: index => (index === 0 ? firstUserId : seededId(index)),
     neighbour: { endpoint: endpointOf(server.origin, tenants[1]), userIds: neighbourIds },
+    ...(workspaceId !== undefined && { signIn: { origin: server.origin, workspaceId } }),
     seconds: options.seconds,
     serverPid: server.pid,
     postgresPid: postgres.pid,

@@ -13,7 +13,7 @@ export interface Contender {
   prepare: (databaseUrl: string) => Promise<void>
   command: (options: { databaseUrl: string; port: number; folder: string }) => Command
   /** Makes two tenants, through the public API where there is one. */
-  makeTenants: (origin: string, folder: string) => Promise<[Tenant, Tenant]>
+  makeTenants: (options: { origin: string; folder: string; issuer: string }) => Promise<[Tenant, Tenant]>
   /** The tables that have rows of a user, in the order in which foreign keys let them be filled. */
   userTables: string[]
   /** Adds users to what lists answer as totalResults in the first tenant. */
@@ -32,6 +32,8 @@ export interface Command {
 export interface Tenant {
   scimPath: string
   token: string
+  /** Where people can sign in, at the provider given. */
+  workspaceId?: string
 }
 
 export function endpointOf(origin: string, { scimPath, token }: Tenant): Endpoint {

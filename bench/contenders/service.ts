@@ -15,14 +15,20 @@ export const service: Contender = {
   prepare: async () => {},
   command: ({ databaseUrl, port }) => ({
     args: [server],
-    environment: { NODE_ENV: 'development', DATABASE_URL: databaseUrl, PORT: String(port) },
+    // Its own defaults but for the limits that hold off a flood from one address, as all of a run comes from one.
+    environment: {
+      NODE_ENV: 'development',
+      DATABASE_URL: databaseUrl,
+      PORT: String(port),
+      LOGIN_STARTS_PER_MINUTE: '10000',
+    },
     readyPath: '/readyz',
   }),
-  makeTenants: async (origin, folder) => {
+  makeTenants: async ({ origin, folder, issuer: idp }) => {
     const issuer = await openDevelopmentIssuer(readConfig({}), join(folder, '.data'))
     const token = await issuer.sign({ sub: 'bench', scope: 'assist:workspaces' }, '1h')
     const call = apiCaller(origin, token)
-    return [await makeTenant(call, 'first'), await makeTenant(call, 'second')]
+    return [await makeTenant(call, 'first', idp), await makeTenant(call, 'second', idp)]
   },
   userTables: ['members', 'scim_users', 'activity_entries', 'access_changes'],
   countUsers: users =>
@@ -34,12 +40,21 @@ export const service: Contender = {
 
 type Call = (method: string, path: string, body?: object) => Promise<Record<string, string>>
 
-async function makeTenant(call: Call, name: string): Promise<Tenant> {
-  const workspace = `/v1/workspaces/${uuid7()}`
+async function makeTenant(call: Call, name: string, issuer: string): Promise<Tenant> {
+  const workspaceId = uuid7()
+  const workspace = `/v1/workspaces/${workspaceId}`
   await call('PUT', workspace, { name })
+  await call('PUT', `${workspace}/sso-config`, {
+    issuer,
+    clientId: 'bench',
+    clientSecret: 'bench-secret',
+    autoProvision: true,
+    allowedDomains: ['bench.example.com'],
+    enabled: true,
+  })
   const { id } = await call('POST', `${workspace}/directories`, { name })
   const { token } = await call('POST', `${workspace}/directories/${id}/tokens`, {})
-  return { scimPath: `/scim/v2/${id}`, token: token! }
+  return { scimPath: `/scim/v2/${id}`, token: token!, workspaceId }
 }
 
 function apiCaller(origin: string, token: string): Call {

@@ -28,7 +28,7 @@ async function* groupOfSize(session: Session, size: number) {
   const most = Math.min(50, Math.max(2, Math.round(20_000 / size)))
   yield await measure({ ...session, seconds: 30 }, { ...load, step: 'create group', most }, async connection => {
     const body = made.length === 0 ? original : groupOf(`group ${session.nextIndex()}`, inside)
-    const answer = await ask(connection, 201, 'POST', '/Groups', body)
+    const answer = await ask(connection, 'POST /Groups', { expect: 201, body })
     made.push(idOf(answer))
     return answer
   })
@@ -38,7 +38,7 @@ async function* groupOfSize(session: Session, size: number) {
   let turn = 0
   const exchange = (step: string, warmUp?: 'none') =>
     measure({ ...session, seconds: 10 }, { ...load, step, most: 6, ...(warmUp && { warmUp }) }, connection =>
-      ask(connection, 200, 'PUT', group, turn++ % 2 === 0 ? other : original),
+      ask(connection, `PUT ${group}`, { body: turn++ % 2 === 0 ? other : original }),
     )
   // Statistics still say that there are few members or none.
   yield await exchange('put group, 10 % exchanged, no ANALYZE', 'none')
@@ -47,11 +47,11 @@ async function* groupOfSize(session: Session, size: number) {
 
   const same = turn % 2 === 0 ? original : other
   yield await measure({ ...session, seconds: 10 }, { ...load, step: 'put group, unchanged', most: 6 }, connection =>
-    ask(connection, 200, 'PUT', group, same),
+    ask(connection, `PUT ${group}`, { body: same }),
   )
-  yield await measure(session, { ...load, step: 'get group' }, connection => ask(connection, 200, 'GET', group))
+  yield await measure(session, { ...load, step: 'get group' }, connection => ask(connection, `GET ${group}`))
   yield await measure(session, { ...load, step: 'get group without members' }, connection =>
-    ask(connection, 200, 'GET', `${group}?excludedAttributes=members`),
+    ask(connection, `GET ${group}?excludedAttributes=members`),
   )
 
   const candidates = outside.slice(exchanged)
@@ -60,15 +60,17 @@ async function* groupOfSize(session: Session, size: number) {
   yield await measure(session, { ...load, step: 'add one member', most: additions }, connection => {
     const value = candidates.pop()!
     added.push(value)
-    return ask(connection, 204, 'PATCH', group, patchOf({ op: 'add', path: 'members', value: [{ value }] }))
+    const body = patchOf({ op: 'add', path: 'members', value: [{ value }] })
+    return ask(connection, `PATCH ${group}`, { expect: 204, body })
   })
   const removals = mostOf(added.length)
-  yield await measure(session, { ...load, step: 'remove one member', most: removals }, connection =>
-    ask(connection, 204, 'PATCH', group, patchOf({ op: 'remove', path: `members[value eq "${added.pop()}"]` })),
-  )
+  yield await measure(session, { ...load, step: 'remove one member', most: removals }, connection => {
+    const body = patchOf({ op: 'remove', path: `members[value eq "${added.pop()}"]` })
+    return ask(connection, `PATCH ${group}`, { expect: 204, body })
+  })
   const deletions = mostOf(made.length)
   yield await measure({ ...session, seconds: 30 }, { ...load, step: 'delete group', most: deletions }, connection =>
-    ask(connection, 204, 'DELETE', `/Groups/${made.pop()}`),
+    ask(connection, `DELETE /Groups/${made.pop()}`, { expect: 204 }),
   )
 }
 
@@ -79,7 +81,7 @@ function mostOf(available: number): number {
 
 async function checkMembers(session: Session, group: string, size: number): Promise<void> {
   const connection = await openConnection(session.endpoint)
-  const answer = await ask(connection, 200, 'GET', group)
+  const answer = await ask(connection, `GET ${group}`)
   connection.close()
   const { members } = JSON.parse(answer.text()) as { members: unknown[] }
   if (members.length !== size) throw new Error(`A group made with ${size} members has ${members.length}.`)

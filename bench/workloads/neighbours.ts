@@ -10,11 +10,11 @@ export const neighbours: Workload = async function* (session, { members }) {
   const body = Buffer.from(groupOf(`large group ${session.nextIndex()}`, ids))
 
   const heavy = await openConnection(session.endpoint)
-  const group = `/Groups/${idOf(await ask(heavy, 201, 'POST', '/Groups', body))}`
+  const group = `/Groups/${idOf(await ask(heavy, 'POST /Groups', { expect: 201, body }))}`
   yield await small(session, 'small get alone', size)
-  yield await beside(session, 'small get beside group reads', size, () => ask(heavy, 200, 'GET', group))
-  yield await beside(session, 'small get beside group writes', size, () => ask(heavy, 200, 'PUT', group, body))
-  await ask(heavy, 204, 'DELETE', group)
+  yield await beside(session, 'small get beside group reads', size, () => ask(heavy, `GET ${group}`))
+  yield await beside(session, 'small get beside group writes', size, () => ask(heavy, `PUT ${group}`, { body }))
+  await ask(heavy, `DELETE ${group}`, { expect: 204 })
   heavy.close()
 }
 
@@ -36,6 +36,6 @@ function small(session: Session, step: string, members: number) {
   const load = { step, members, endpoint, connections: 4, pauseMs: 5 }
   return measure(session, load, connection => {
     const id = userIds[Math.floor(Math.random() * userIds.length)]!
-    return ask(connection, 200, 'GET', `/Users/${id}`)
+    return ask(connection, `GET /Users/${id}`)
   })
 }

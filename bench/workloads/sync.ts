@@ -19,8 +19,11 @@ export const sync: Workload = async function* (session, { connections, syncUsers
   const groups = { step: 'initial sync, a group', connections: 4, most: syncUsers / groupSize, warmUp: 'none' as const }
   yield await measure({ ...session, seconds: 60 }, groups, async connection => {
     const value = made.slice(next, (next += groupSize)).map(id => ({ value: id }))
-    const group = await ask(connection, 201, 'POST', '/Groups', groupOf(`synced ${session.nextIndex()}`))
+    const group = await ask(connection, 'POST /Groups', {
+      expect: 201,
+      body: groupOf(`synced ${session.nextIndex()}`),
+    })
     const operation = { op: 'add', path: 'members', value }
-    return ask(connection, 204, 'PATCH', `/Groups/${idOf(group)}`, patchOf(operation))
+    return ask(connection, `PATCH /Groups/${idOf(group)}`, { expect: 204, body: patchOf(operation) })
   })
 }

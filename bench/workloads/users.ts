@@ -15,7 +15,7 @@ export const create: Workload = async function* (session, { connections }) {
 
 export const get: Workload = async function* (session, { connections }) {
   yield await measure(session, { step: 'get user', connections }, connection =>
-    ask(connection, 200, 'GET', `/Users/${randomUserId(session)}`),
+    ask(connection, `GET /Users/${randomUserId(session)}`),
   )
 }
 
@@ -41,10 +41,10 @@ export const list: Workload = async function* (session) {
     ['page of 100, first', 1],
     ['page of 100, deep', deep],
   ] as const) {
-    const path = `/Users?startIndex=${startIndex}&count=${pageSize}`
+    const page = `GET /Users?startIndex=${startIndex}&count=${pageSize}`
     let checked = false
     yield await measure(session, { step }, async connection => {
-      const answer = await ask(connection, 200, 'GET', path)
+      const answer = await ask(connection, page)
       if (!checked) checkPage(session, answer)
       checked = true
       return answer
@@ -52,7 +52,7 @@ export const list: Workload = async function* (session) {
   }
   let cursor = ''
   yield await measure(session, { step: 'page of 100, cursor' }, async connection => {
-    const answer = await ask(connection, 200, 'GET', `/Users?count=${pageSize}&cursor=${cursor}`)
+    const answer = await ask(connection, `GET /Users?count=${pageSize}&cursor=${cursor}`)
     cursor = encodeURIComponent(/"nextCursor" *: *"([^"]+)"/.exec(answer.text())?.[1] ?? '')
     return answer
   })
@@ -91,22 +91,22 @@ export const cycle: Workload = async function* (session, { connections }) {
 }
 
 async function createUser(session: Session, connection: Connection): Promise<Answer> {
-  return ask(connection, 201, 'POST', '/Users', JSON.stringify(userOf(session.nextIndex())))
+  return ask(connection, 'POST /Users', { expect: 201, body: JSON.stringify(userOf(session.nextIndex())) })
 }
 
 /** Looks for a user who is not there and creates them. */
 export async function findAndCreateUser(session: Session, connection: Connection): Promise<Answer> {
   const index = session.nextIndex()
   await findUser(connection, 'userName', userNameOf(index))
-  return ask(connection, 201, 'POST', '/Users', JSON.stringify(userOf(index)))
+  return ask(connection, 'POST /Users', { expect: 201, body: JSON.stringify(userOf(index)) })
 }
 
 export async function findUser(connection: Connection, attribute: string, value: string): Promise<Answer> {
-  return ask(connection, 200, 'GET', `/Users?filter=${encodeURIComponent(`${attribute} eq "${value}"`)}`)
+  return ask(connection, `GET /Users?filter=${encodeURIComponent(`${attribute} eq "${value}"`)}`)
 }
 
 async function patchUser(connection: Connection, id: string, operation: Parameters<typeof patchOf>[0]) {
-  const answer = await connection.request('PATCH', `/Users/${id}`, patchOf(operation))
+  const answer = await connection.request(`PATCH /Users/${id}`, { body: patchOf(operation) })
   if (answer.status === 200 || answer.status === 204) return answer
   throw new Error(`PATCH of a user answered ${answer.status}: ${answer.text().slice(0, 300)}`)
 }

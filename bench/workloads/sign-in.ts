@@ -1,0 +1,46 @@
+import { createHash, randomBytes } from 'node:crypto'
+import type { Connection } from '../connection.ts'
+import { ask, measure, type SignIn } from '../measure.ts'
+import { codeOf } from '../provider.ts'
+import { userNameOf } from '../resources.ts'
+import type { Workload } from './workload.ts'
+
+/**
+ * People of the directory sign in: start, callback and the exchange of the code for a session, each time whole, as one
+ * request of the results. Only a contender with a sign-in takes part.
+ */
+export const signIn: Workload = async function* (session, { connections }) {
+  const { signIn: place, neighbour } = session
+  if (!place) return
+  const load = { step: 'sign-in', connections, most: 3000, endpoint: { baseUrl: place.origin } }
+  yield await measure(session, load, connection => {
+    const index = Math.floor(Math.random() * neighbour.userIds.length)
+    return signInOnce(connection, place, { subject: `subject-${index}`, email: userNameOf(index) })
+  })
+}
+
+async function signInOnce(connection: Connection, place: SignIn, person: { subject: string; email: string }) {
+  const verifier = randomBytes(32).toString('base64url')
+  const challenge = createHash('sha256').update(verifier).digest('base64url')
+  const path = `/sso/${place.workspaceId}`
+  const start = await ask(connection, `GET ${path}/start?return_to=/&handoff_challenge=${challenge}`, { expect: 303 })
+  const authorization = new URL(start.headers('location')[0]!).searchParams
+  const cookie = start
+    .headers('set-cookie')
+    .map(each => each.split(';')[0])
+    .join('; ')
+
+  const answer = new URLSearchParams({
+    code: codeOf({ ...person, nonce: authorization.get('nonce')! }),
+    state: authorization.get('state')!,
+  })
+  const callback = await ask(connection, `GET ${path}/callback?${answer.toString()}`, {
+    expect: 303,
+    headers: { cookie },
+  })
+  const signedIn = new URL(callback.headers('location')[0]!)
+  if (!signedIn.pathname.endsWith('/complete')) throw new Error(`A sign-in ended at ${signedIn.href}`)
+
+  const body = JSON.stringify({ code: signedIn.searchParams.get('code'), verifier })
+  return ask(connection, 'POST /v1/sessions', { expect: 201, body, contentType: 'application/json' })
+}
