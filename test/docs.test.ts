@@ -1,9 +1,14 @@
 import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { access, readdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { readConfig } from '../src/config.ts'
+import { createSecretBox } from '../src/sso/secret-box.ts'
+import { uuid7 } from '../src/uuid7.ts'
+import { runSql } from './helpers/admin-sql.ts'
+import { makeDatabase } from './helpers/database.ts'
 
 const root = join(import.meta.dirname, '..')
 const read = (path: string) => readFile(join(root, path), 'utf8')
@@ -78,6 +83,19 @@ t.test('the README names every setting without which production does not start',
     t.not(missing.length, 0)
     for (const name of missing) t.ok(readme.includes(`\`${name}\``), name)
   }
+})
+
+t.test("the README's SQL names the key that a workspace's client secret is sealed with", async t => {
+  const { url, db } = await makeDatabase(t)
+  const workspaceId = uuid7()
+  const box = createSecretBox({ sealKeys: [{ id: 'k1', key: randomBytes(32) }] })
+  await db.insertInto('workspaces').values({ id: workspaceId, name: 'acme', default_role: 'member' }).execute()
+  const config = { workspace_id: workspaceId, issuer: 'https://idp.example.com', client_id: 'assist', metadata: '{}' }
+  await db.insertInto('sso_configs').values(config).execute()
+  const secret = { workspace_id: workspaceId, id: uuid7(), sealed: box.seal('secret', 'here') }
+  await db.insertInto('sso_client_secrets').values(secret).execute()
+  const [, statement] = /```sql\n(.+?)```/s.exec(await read('README.md'))!
+  t.same(await runSql(url, statement!), [{ key: 'k1', workspace_id: workspaceId }])
 })
 
 t.test('every decision is numbered once, listed, and says context, decision and cost', async t => {
