@@ -17,8 +17,10 @@ export function endAccessCtes(sources: {
   workspaceId: RawBuilder<string>
   by: RawBuilder<string>
   reason: RawBuilder<string>
+  /** What else of the member `m` the statement sets, as `, column = value`: it can update a row only once. */
+  also?: RawBuilder<unknown>
 }): RawBuilder<unknown> {
-  const { workspaceId, by, reason } = sources
+  const { workspaceId, by, reason, also = sql`` } = sources
   return sql`
     ending AS (
       SELECT m.id, m.status, m.role
@@ -31,7 +33,7 @@ export function endAccessCtes(sources: {
     ), ended AS (
       UPDATE members m
          SET status = 'deactivated', deactivated_by = ${by}, invitation_expires_at = NULL,
-             version = m.version + 1, updated_at = now()
+             version = m.version + 1, updated_at = now()${also}
         FROM ending e
        WHERE m.workspace_id = ${workspaceId} AND m.id = e.id AND m.status <> 'deactivated'
       RETURNING m.id AS member_id, e.status AS status_before, m.role

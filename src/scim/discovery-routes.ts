@@ -1,0 +1,107 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { AppError } from '../errors.ts'
+import { listText } from './answer.ts'
+import { requireLiveCredential } from './credential.ts'
+import { MAX_COUNT, DEFAULT_COUNT } from './query.ts'
+import { baseUrlOf, callerOf, serve, type ScimOptions } from './routes.ts'
+import { resourceTypeResources, schemaResources, type DiscoveryResource } from './schemas.ts'
+
+/**
+ * What clients can find out (RFC 7644 §4), written from the attribute table and the limits in force, so that it cannot say
+ * what is not so.
+ */
+export async function discoveryRoutes(app: FastifyInstance, options: ScimOptions): Promise<void> {
+  const open = async (request: FastifyRequest): Promise<string> => {
+    const caller = callerOf(request)
+    await requireLiveCredential(options.db, caller)
+    if (Object.hasOwn(request.query as object, 'filter')) {
+      throw new AppError('forbidden', 'This endpoint takes no filter: it lists all there is (RFC 7644 section 4).')
+    }
+    return baseUrlOf(options.config, caller)
+  }
+
+  serve(app, '/ServiceProviderConfig', {
+    GET: {
+      operationId: 'getServiceProviderConfig',
+      summary: 'What this endpoint can do',
+      handler: async request => JSON.stringify(serviceProviderConfig(await open(request), options)),
+    },
+  })
+
+  serveResources(app, {
+    path: '/Schemas',
+    names: ['listSchemas', 'getSchema'],
+    open,
+    resources: schemaResources,
+  })
+  serveResources(app, {
+    path: '/ResourceTypes',
+    names: ['listResourceTypes', 'getResourceType'],
+    open,
+    resources: resourceTypeResources,
+  })
+}
+
+interface Discovery {
+  path: string
+  names: [list: string, get: string]
+  open: (request: FastifyRequest) => Promise<string>
+  resources: (baseUrl: string) => DiscoveryResource[]
+}
+
+function serveResources(app: FastifyInstance, { path, names: [list, get], open, resources }: Discovery): void {
+  serve(app, path, {
+    GET: {
+      operationId: list,
+      summary: `List ${path.slice(1)}`,
+      handler: async request => {
+        const all = resources(await open(request))
+        const texts = all.map(resource => JSON.stringify(resource))
+        return listText({ totalResults: all.length, startIndex: 1, resources: texts })
+      },
+    },
+  })
+  serve(app, `${path}/:id`, {
+    GET: {
+      operationId: get,
+      summary: `Get one of ${path.slice(1)}`,
+      handler: async request => {
+        const { id } = request.params as { id: string }
+        const found = resources(await open(request)).find(resource => resource.id.toLowerCase() === id.toLowerCase())
+        if (!found) throw new AppError('not_found', `There is nothing of this id: see ${path}.`)
+        return JSON.stringify(found)
+      },
+    },
+  })
+}
+
+/** RFC 7643 §5, and RFC 9865 §4 for `pagination`. */
+function serviceProviderConfig(baseUrl: string, { config }: ScimOptions): object {
+  return {
+    schemas: ['urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig'],
+    documentationUri: `${config.publicUrl}/docs`,
+    patch: { supported: true },
+    bulk: { supported: false, maxOperations: 0, maxPayloadSize: 0 },
+    filter: { supported: true, maxResults: MAX_COUNT },
+    changePassword: { supported: false },
+    sort: { supported: true },
+    etag: { supported: true },
+    pagination: {
+      cursor: false,
+      index: true,
+      defaultPaginationMethod: 'index',
+      defaultPageSize: DEFAULT_COUNT,
+      maxPageSize: MAX_COUNT,
+    },
+    authenticationSchemes: [
+      {
+        type: 'oauthbearertoken',
+        name: 'Directory token',
+        description: 'A bearer token of this directory, made by an admin of the workspace',
+        specUri: 'https://www.rfc-editor.org/info/rfc6750',
+        primary: true,
+      },
+    ],
+    meta: { resourceType: 'ServiceProviderConfig', location: `${baseUrl}/ServiceProviderConfig` },
+  }
+}

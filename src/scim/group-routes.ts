@@ -1,0 +1,112 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { groupEtag, groupText, listText, locationOf, type GroupAnswer } from './answer.ts'
+import { isCurrent, readIfMatch } from './conditions.ts'
+import { createGroup, deleteGroup, getGroup, patchGroup, replaceGroup } from './groups.ts'
+import { listGroups } from './list.ts'
+import { readPatch } from './patch.ts'
+import { returnsAttribute } from './projection.ts'
+import { readListQuery } from './query.ts'
+import { readResource } from './resource.ts'
+import { baseUrlOf, callerOf, contextOf, idOf, projectionOf, serve, toProjection, type ScimOptions } from './routes.ts'
+
+/** /Groups (RFC 7644 §3). */
+export async function groupRoutes(app: FastifyInstance, options: ScimOptions): Promise<void> {
+  const prepare = (request: FastifyRequest) => {
+    const { projection, leniencies } = projectionOf(request, 'Group')
+    const context = contextOf(request, options, { withGroups: false })
+    const send = async (reply: FastifyReply, group: GroupAnswer) => {
+      reply.header('etag', groupEtag(group))
+      return groupText(group, { baseUrl: context.baseUrl, projection })
+    }
+    const withMembers = returnsAttribute(projection, 'members')
+    return { context, projection, withMembers, leniencies, send, ifMatch: readIfMatch(request.headers['if-match']) }
+  }
+
+  serve(app, '/Groups', {
+    GET: {
+      operationId: 'listScimGroups',
+      summary: 'List or find groups',
+      handler: async request => {
+        const caller = callerOf(request)
+        const baseUrl = baseUrlOf(options.config, caller)
+        const { query } = readListQuery(request.query, caller.mode)
+        const { projection } = toProjection('Group', query, caller.mode)
+        const withRelation = returnsAttribute(projection, 'members')
+        const { totalResults, resources } = await listGroups({ ...options, caller, baseUrl, withRelation }, query)
+        const texts: string[] = []
+        for (const group of resources) texts.push(await groupText(group, { baseUrl, projection }))
+        return listText({ totalResults, startIndex: query.startIndex, resources: texts })
+      },
+    },
+    POST: {
+      operationId: 'createScimGroup',
+      summary: 'Create a group',
+      body: 'A Group (RFC 7643 section 4.2)',
+      status: 201,
+      handler: async (request, reply) => {
+        const { context, leniencies, send } = prepare(request)
+        const { members = [], ...read } = readResource('Group', request.body, context.caller.mode)
+        const group = await createGroup(context, { ...read, members, leniencies: [...leniencies, ...read.leniencies] })
+        reply.code(201).header('location', locationOf('Group', group.id, context.baseUrl))
+        return send(reply, group)
+      },
+    },
+  })
+
+  serve(app, '/Groups/:id', {
+    GET: {
+      operationId: 'getScimGroup',
+      summary: 'Get a group',
+      handler: async (request, reply) => {
+        const { context, withMembers, send } = prepare(request)
+        const id = await idOf(request, options, 'Group')
+        const ifNoneMatch = request.headers['if-none-match']
+        if (ifNoneMatch !== undefined) {
+          // The tag is that of the group's row: members are not read to find that nothing is new.
+          const etag = groupEtag(await getGroup(context, { id, withMembers: false }))
+          if (isCurrent(ifNoneMatch, etag)) return reply.code(304).header('etag', etag).send()
+        }
+        return send(reply, await getGroup(context, { id, withMembers }))
+      },
+    },
+    PUT: {
+      operationId: 'replaceScimGroup',
+      summary: 'Replace a group',
+      body: 'A Group (RFC 7643 section 4.2)',
+      handler: async (request, reply) => {
+        const { context, withMembers, leniencies, ifMatch, send } = prepare(request)
+        const id = await idOf(request, options, 'Group')
+        const { resource, members, ...read } = readResource('Group', request.body, context.caller.mode)
+        const used = [...leniencies, ...read.leniencies]
+        const group = await replaceGroup(context, { id, resource, members, ifMatch, leniencies: used })
+        if (group.members || !withMembers) return send(reply, group)
+        return send(reply, await getGroup(context, { id, withMembers }))
+      },
+    },
+    PATCH: {
+      operationId: 'patchScimGroup',
+      summary: 'Change parts of a group; answers with it only where attributes are asked for',
+      body: 'A PatchOp (RFC 7644 section 3.5.2)',
+      handler: async (request, reply) => {
+        const { context, projection, withMembers, leniencies, ifMatch, send } = prepare(request)
+        const id = await idOf(request, options, 'Group')
+        const { operations, ...read } = readPatch('Group', request.body, context.caller.mode)
+        const used = [...leniencies, ...read.leniencies]
+        const group = await patchGroup(context, { id, operations, ifMatch, leniencies: used })
+        // RFC 7644 §3.5.2: without `attributes` the answer may be empty, and nobody waits for 50,000 members.
+        if (projection === undefined) return reply.code(204).header('etag', groupEtag(group)).send()
+        return send(reply, withMembers ? await getGroup(context, { id, withMembers }) : group)
+      },
+    },
+    DELETE: {
+      operationId: 'deleteScimGroup',
+      summary: 'Delete a group; its members stay',
+      status: 204,
+      handler: async (request, reply) => {
+        const { context, ifMatch } = prepare(request)
+        await deleteGroup(context, { id: await idOf(request, options, 'Group'), ifMatch })
+        return reply.code(204).send()
+      },
+    },
+  })
+}

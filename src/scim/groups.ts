@@ -1,0 +1,682 @@
+import { sql, type RawBuilder } from 'kysely'
+import { recomputeAccess } from '../access/access.ts'
+import { insertEntrySql } from '../activity/activity.ts'
+import { isUniqueViolation, retryDeadlocks, type Db, type Trx } from '../db/database.ts'
+import { prepared, type Params } from '../db/prepared.ts'
+import { AppError } from '../errors.ts'
+import { isUuid, uuid7 } from '../uuid7.ts'
+import type { GroupAnswer, MemberIds, StoredRow } from './answer.ts'
+import { countSql } from './counters.ts'
+import { allowed, callerKey, firstRow, type Caller, type CallerKey } from './credential.ts'
+import type { MemberChanges } from './members.ts'
+import { applyPatch, touchedAttributes, type Operation } from './patch.ts'
+import { fromRow, toGroupRow, type GroupRow } from './resource.ts'
+import { leniencyText, untilWon, versionConflict, type Context, type IfMatch } from './users.ts'
+import type { Leniency, ScimResource } from './value.ts'
+
+/**
+ * Groups of a directory. Members are rows, and every change of them is a set operation in one statement that touches only
+ * what changes: adding one person costs the same in a group of ten and of a hundred thousand.
+ *
+ * Where a group, or one around it, is mapped to a role or an Assist group, the change and the recomputation of access of
+ * the people it touches share a transaction.
+ */
+
+// ---- reading
+
+export const groupColumns = sql`p.id, p.version, p.created_at AS "createdAt", p.updated_at AS "updatedAt", p.doc`
+
+interface GroupKey extends CallerKey {
+  id: string
+}
+
+interface ReadGroup extends GroupKey {
+  withMembers: boolean
+}
+
+/** Ids as Postgres aggregates them: joined by commas, which is cheaper to read than an array. */
+export interface MemberColumns {
+  users: string | null
+  groups: string | null
+}
+
+export function memberIds({ users, groups }: MemberColumns): MemberIds {
+  return { users: users === null ? [] : users.split(','), groups: groups === null ? [] : groups.split(',') }
+}
+
+function pageOfOne({ workspaceId, directoryId, id }: Params<GroupKey>): RawBuilder<unknown> {
+  return sql`page AS (
+    SELECT g.* FROM allowed a
+      JOIN scim_groups g ON g.workspace_id = ${workspaceId}::uuid AND g.directory_id = ${directoryId}::uuid AND g.id = ${id}::uuid)`
+}
+
+const selectGroup = prepared<ReadGroup, { [Column in keyof StoredRow]: StoredRow[Column] | null } & MemberColumns>(
+  'scim_group_get',
+  key => {
+    const inGroup = sql`workspace_id = ${key.workspaceId}::uuid AND directory_id = ${key.directoryId}::uuid AND group_id = ${key.id}::uuid`
+    const asked = sql`EXISTS (SELECT FROM page) AND ${key.withMembers}::boolean`
+    return sql`
+      WITH ${allowed(key)}, ${pageOfOne(key)}
+      SELECT ${groupColumns},
+             CASE WHEN ${asked} THEN (SELECT string_agg(user_id::text, ',') FROM scim_group_members WHERE ${inGroup}) END AS users,
+             CASE WHEN ${asked} THEN (SELECT string_agg(subgroup_id::text, ',') FROM scim_group_subgroups WHERE ${inGroup}) END AS groups
+        FROM allowed a LEFT JOIN page p ON true`
+  },
+)
+
+/** @throws {AppError} `not_found` */
+export async function getGroup(
+  { db, caller }: Pick<Context, 'db' | 'caller'>,
+  { id, withMembers }: { id: string; withMembers: boolean },
+): Promise<GroupAnswer> {
+  const { users, groups, ...row } = firstRow(await selectGroup(db, { ...callerKey(caller), id, withMembers }))
+  if (row.id === null) throw noGroup(id)
+  return { ...(row as StoredRow), ...(withMembers && { members: memberIds({ users, groups }) }) }
+}
+
+function noGroup(id: string): AppError {
+  return new AppError('not_found', `There is no group ${id} in this directory.`)
+}
+
+function displayNameTaken(): AppError {
+  return new AppError(
+    'scim_uniqueness',
+    'displayName belongs to another group of this directory: change that one, or delete it.',
+  )
+}
+
+// ---- members that a body names
+
+const MAX_NAMED = 10
+
+/** Refuses ids that cannot be ours: Postgres would not read them as such. */
+function requireIds(ids: readonly string[]): void {
+  const foreign = ids.filter(id => !isUuid(id))
+  if (foreign.length > 0) throw unknownMembers(foreign)
+}
+
+/**
+ * A member that this directory does not have is refused rather than left out: "200 and ignored" would look like access
+ * given. The provider sends the rest again once it has created, or dropped, the member.
+ */
+function unknownMembers(ids: readonly string[]): AppError {
+  const named = ids.slice(0, MAX_NAMED).map(id => id.slice(0, 64).replace(/[^\x20-\x7e]/g, '?'))
+  const more = ids.length > MAX_NAMED ? `, and ${ids.length - MAX_NAMED} more` : ''
+  const message = `members names no user or other group of this directory: ${named.join(', ')}${more}. Create it first, or leave it out.`
+  return new AppError('scim_invalid_value', message, { errors: [{ pointer: '/members', message }] })
+}
+
+async function findUnknown(
+  db: Db,
+  { caller, id, ids }: { caller: Caller; id: string; ids: readonly string[] },
+): Promise<string[]> {
+  const { workspaceId, directoryId } = caller
+  const here = sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid`
+  const { rows } = await sql<{ id: string }>`
+    SELECT w.id FROM unnest(${ids}::uuid[]) AS w (id)
+    EXCEPT SELECT id FROM scim_users WHERE ${here} AND id = ANY (${ids}::uuid[])
+    EXCEPT SELECT id FROM scim_groups WHERE ${here} AND id = ANY (${ids}::uuid[]) AND id <> ${id}::uuid`.execute(db)
+  return rows.map(row => row.id)
+}
+
+/**
+ * CTEs that find and lock the ids of `source` among users and groups. The lock of a user's row keeps a concurrent deletion
+ * waiting, which then removes this membership too: there is no foreign key to do so.
+ */
+function foundCtes(
+  { workspaceId, directoryId, id }: Params<GroupKey>,
+  source: RawBuilder<unknown>,
+): RawBuilder<unknown> {
+  return sql`
+    found_users AS (
+      SELECT u.id FROM ${source} w
+        JOIN scim_users u ON u.workspace_id = ${workspaceId}::uuid AND u.directory_id = ${directoryId}::uuid AND u.id = w.id
+         FOR KEY SHARE OF u
+    ), found_groups AS (
+      SELECT g.id FROM ${source} w
+        JOIN scim_groups g ON g.workspace_id = ${workspaceId}::uuid AND g.directory_id = ${directoryId}::uuid AND g.id = w.id
+         AND g.id <> ${id}::uuid
+         FOR KEY SHARE OF g
+    )`
+}
+
+// ---- creating
+
+interface CreateValues extends GroupKey, GroupRow {
+  members: readonly string[]
+  requestId: string
+  leniencies: string | null
+}
+
+interface CreatedRow {
+  isKnown: boolean
+  id: string | null
+  createdAt: string
+  groups: string | null
+}
+
+const insertGroup = prepared<CreateValues, CreatedRow>(
+  'scim_group_create',
+  values => sql`
+    WITH ${allowed(values)},
+    wanted AS (SELECT DISTINCT w.id FROM allowed, unnest(${values.members}::uuid[]) AS w (id)),
+    ${foundCtes(values, sql`wanted`)},
+    verdict AS (
+      SELECT a.workspace_id, a.directory_id,
+             (SELECT count(*) FROM wanted) = (SELECT count(*) FROM found_users) + (SELECT count(*) FROM found_groups) AS is_known
+        FROM allowed a
+    ), written AS (
+      INSERT INTO scim_groups (workspace_id, directory_id, id, display_name, display_name_key, external_id, doc)
+      SELECT v.workspace_id, v.directory_id, ${values.id}::uuid, ${values.displayName}::text, ${values.displayNameKey}::text,
+             ${values.externalId}::text, ${values.doc}::json
+        FROM verdict v WHERE v.is_known
+      ON CONFLICT (workspace_id, directory_id, display_name_key) DO NOTHING
+      RETURNING workspace_id, directory_id, id, created_at
+    ), counted AS (${countSql('Group', 'created', sql`written`)}),
+    added AS (
+      INSERT INTO scim_group_members (workspace_id, directory_id, group_id, user_id)
+      SELECT w.workspace_id, w.directory_id, w.id, u.id FROM written w CROSS JOIN found_users u
+    ), nested AS (
+      INSERT INTO scim_group_subgroups (workspace_id, directory_id, group_id, subgroup_id)
+      SELECT w.workspace_id, w.directory_id, w.id, g.id FROM written w CROSS JOIN found_groups g
+    ), entry AS (${insertEntrySql({
+      workspaceId: sql`w.workspace_id`,
+      action: sql`'scim_group.created'`,
+      actorType: sql`'directory'`,
+      actorId: sql`w.directory_id::text`,
+      requestId: sql`${values.requestId}::text`,
+      targetType: sql`'scim_group'`,
+      targetId: sql`w.id::text`,
+      detail: sql`jsonb_strip_nulls(jsonb_build_object(
+        'displayName', ${values.displayName}::text, 'members', (SELECT count(*) FROM wanted), 'leniencies', ${values.leniencies}::jsonb))`,
+      from: sql`written w`,
+    })})
+    SELECT v.is_known AS "isKnown", w.id, w.created_at AS "createdAt", (SELECT string_agg(id::text, ',') FROM found_groups) AS groups
+      FROM verdict v LEFT JOIN written w ON true`,
+)
+
+/**
+ * Creates a group with its members. Nothing can be mapped to it yet, so no access changes.
+ * @throws {AppError} `scim_uniqueness`; `scim_invalid_value` for members that the directory does not have
+ */
+export async function createGroup(
+  { db, caller, requestId }: Context,
+  {
+    resource,
+    members,
+    leniencies,
+  }: { resource: ScimResource; members: readonly string[]; leniencies: readonly Leniency[] },
+): Promise<GroupAnswer> {
+  requireIds(members)
+  const id = uuid7()
+  const values = {
+    ...callerKey(caller),
+    ...toGroupRow(resource),
+    id,
+    members,
+    requestId,
+    leniencies: leniencyText(leniencies),
+  }
+  const row = firstRow(await retryDeadlocks(() => insertGroup(db, values)))
+  if (!row.isKnown) throw unknownMembers(await findUnknown(db, { caller, id, ids: members }))
+  if (row.id === null) throw displayNameTaken()
+  const { createdAt } = row
+  return { id, version: 1, createdAt, updatedAt: createdAt, doc: values.doc, members: sentMembers(members, row.groups) }
+}
+
+/** The ids that were sent, told apart by those of them that are groups. */
+function sentMembers(ids: readonly string[], groups: string | null): MemberIds {
+  const found = memberIds({ users: null, groups }).groups
+  const nested = new Set(found)
+  return { users: ids.filter(id => !nested.has(id)), groups: found }
+}
+
+// ---- changing
+
+/** Null for all of it where the document stays. */
+type Document = { [Name in keyof GroupRow]: GroupRow[Name] | null }
+
+interface SaveValues extends GroupKey, Document {
+  ifMatch: IfMatch
+  expected: number | null
+  /** In a transaction that recomputes access after it. */
+  recomputes: boolean
+  requestId: string
+  leniencies: string | null
+}
+
+interface SavedRow extends StoredRow {
+  verdict: 'version' | 'raced' | 'unknown' | 'same' | 'recompute' | 'write' | null
+  /** Of the members that were sent, those that are groups. */
+  groups: string | null
+  entryId: number | null
+  isMapped: boolean
+  /** Who came or went; null outside of a transaction that recomputes. */
+  changedUsers: string[] | null
+  changedGroups: string[] | null
+}
+
+/** How a statement is told what changes: a CTE `difference (id, is_added, kind)`, the kind only of what is removed. */
+interface ChangeOf<Values> {
+  name: string
+  difference: (values: Params<SaveValues & Values>) => RawBuilder<unknown>
+  /** The ids that were sent to be members, for the answer. */
+  sent: (values: Params<SaveValues & Values>) => RawBuilder<unknown>
+}
+
+/**
+ * Saves the document, the members or both. Whatever does not differ is not written, and leaves version, time and log as
+ * they are (RFC 7644 §3.5.2.1).
+ *
+ * Concurrent changes of members both count: the statement waits for the group's row and does not ask for the version that
+ * it began with, unless the client does. It does ask whether what the group is mapped to has changed meanwhile.
+ */
+function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
+  return prepared<SaveValues & Values, SavedRow>(name, all => {
+    const values = all as Params<SaveValues>
+    const { workspaceId, directoryId, doc } = values
+    const here = (table: RawBuilder<unknown>) =>
+      sql`${table}.workspace_id = ${workspaceId}::uuid AND ${table}.directory_id = ${directoryId}::uuid`
+    const replaced = sql`(${doc}::text IS NOT NULL)`
+    const whole = (column: RawBuilder<unknown>, value: RawBuilder<unknown>) =>
+      sql`CASE WHEN ${replaced} THEN ${value} ELSE g.${column} END`
+    const total = (condition: RawBuilder<unknown>) => sql`(SELECT count(*) FROM difference d WHERE ${condition})`
+    return sql`
+      WITH RECURSIVE ${allowed(values)}, ${pageOfOne(values)},
+      around AS (
+        SELECT id FROM page
+         UNION
+        SELECT s.group_id
+          FROM around o
+         CROSS JOIN LATERAL (SELECT s.group_id FROM scim_group_subgroups s WHERE ${here(sql`s`)} AND s.subgroup_id = o.id OFFSET 0) s
+      ),
+      ${difference(all)},
+      adding AS (SELECT id FROM difference WHERE is_added),
+      ${foundCtes(values, sql`adding`)},
+      numbers AS (
+        SELECT ${total(sql`d.is_added`)} AS added, ${total(sql`NOT d.is_added`)} AS removed,
+               (SELECT count(*) FROM found_users) AS users, (SELECT count(*) FROM found_groups) AS groups,
+               EXISTS (SELECT FROM difference d WHERE d.kind = 'Group') AS ungroups,
+               EXISTS (SELECT FROM around o
+                         JOIN group_mappings m ON m.workspace_id = ${workspaceId}::uuid AND m.directory_id = ${directoryId}::uuid AND m.scim_group_id = o.id) AS is_mapped
+      ), verdict AS (
+        SELECT p.id, p.version, p.reach_version, n.is_mapped,
+               CASE WHEN p.version <> ALL (${values.ifMatch}::int[]) THEN 'version'
+                    WHEN p.version <> ${values.expected}::int THEN 'raced'
+                    WHEN n.added > n.users + n.groups THEN 'unknown'
+                    WHEN n.added + n.removed = 0 AND (NOT ${replaced} OR p.doc::text = ${doc}::text) THEN 'same'
+                    WHEN NOT ${values.recomputes}::boolean AND n.added + n.removed > 0
+                         AND (n.is_mapped OR n.groups > 0 OR n.ungroups) THEN 'recompute'
+                    ELSE 'write' END AS verdict
+          FROM page p CROSS JOIN numbers n
+      ), written AS (
+        UPDATE scim_groups g
+           SET display_name = ${whole(sql`display_name`, sql`${values.displayName}::text`)},
+               display_name_key = ${whole(sql`display_name_key`, sql`${values.displayNameKey}::text`)},
+               external_id = ${whole(sql`external_id`, sql`${values.externalId}::text`)},
+               doc = ${whole(sql`doc`, sql`${doc}::text::json`)},
+               version = g.version + 1, updated_at = now()
+          FROM verdict v
+         WHERE v.verdict = 'write' AND ${here(sql`g`)} AND g.id = v.id AND g.reach_version = v.reach_version
+           AND (g.version = v.version OR (${values.expected}::int IS NULL AND ${values.ifMatch}::int[] IS NULL))
+        RETURNING g.*
+      ), added AS (
+        INSERT INTO scim_group_members (workspace_id, directory_id, group_id, user_id)
+        SELECT w.workspace_id, w.directory_id, w.id, u.id FROM written w CROSS JOIN found_users u
+        ON CONFLICT DO NOTHING RETURNING user_id
+      ), nested AS (
+        INSERT INTO scim_group_subgroups (workspace_id, directory_id, group_id, subgroup_id)
+        SELECT w.workspace_id, w.directory_id, w.id, u.id FROM written w CROSS JOIN found_groups u
+        ON CONFLICT DO NOTHING RETURNING subgroup_id
+      ), removed AS (
+        DELETE FROM scim_group_members m USING written w, difference d
+         WHERE ${here(sql`m`)} AND m.group_id = w.id AND m.user_id = d.id AND NOT d.is_added AND d.kind = 'User'
+        RETURNING m.user_id
+      ), freed AS (
+        DELETE FROM scim_group_subgroups s USING written w, difference d
+         WHERE ${here(sql`s`)} AND s.group_id = w.id AND s.subgroup_id = d.id AND NOT d.is_added AND d.kind = 'Group'
+        RETURNING s.subgroup_id
+      ), entry AS (${insertEntrySql({
+        workspaceId: sql`w.workspace_id`,
+        action: sql`'scim_group.updated'`,
+        actorType: sql`'directory'`,
+        actorId: sql`w.directory_id::text`,
+        requestId: sql`${values.requestId}::text`,
+        targetType: sql`'scim_group'`,
+        targetId: sql`w.id::text`,
+        detail: sql`jsonb_strip_nulls(jsonb_build_object(
+          'displayName', CASE WHEN ${replaced} THEN w.display_name END,
+          'membersAdded', nullif((SELECT count(*) FROM added) + (SELECT count(*) FROM nested), 0),
+          'membersRemoved', nullif((SELECT count(*) FROM removed) + (SELECT count(*) FROM freed), 0),
+          'leniencies', ${values.leniencies}::jsonb))`,
+        from: sql`written w`,
+      })})
+      SELECT CASE WHEN v.verdict = 'write' AND w.id IS NULL THEN 'raced' ELSE v.verdict END AS verdict,
+             p.id, coalesce(w.version, p.version) AS version, p.created_at AS "createdAt",
+             coalesce(w.updated_at, p.updated_at) AS "updatedAt", coalesce(w.doc, p.doc) AS doc,
+             ${sent(all)} AS groups, (SELECT id FROM entry) AS "entryId", v.is_mapped AS "isMapped",
+             CASE WHEN ${values.recomputes}::boolean THEN
+               ARRAY(SELECT user_id FROM added UNION ALL SELECT user_id FROM removed) END AS "changedUsers",
+             CASE WHEN ${values.recomputes}::boolean THEN
+               ARRAY(SELECT subgroup_id FROM nested UNION ALL SELECT subgroup_id FROM freed) END AS "changedGroups"
+        FROM allowed a LEFT JOIN page p ON true LEFT JOIN verdict v ON true LEFT JOIN written w ON true`
+  })
+}
+
+function inGroup({ workspaceId, directoryId, id }: Params<GroupKey>): RawBuilder<unknown> {
+  return sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid AND group_id = ${id}::uuid`
+}
+
+/** Adds some and removes others: looks up only those, each by the key of its row. */
+const changeGroup = saveStatement<{ add: readonly string[]; remove: readonly string[] }>({
+  name: 'scim_group_change',
+  difference: values => sql`
+    difference AS MATERIALIZED (
+      SELECT w.id, true AS is_added, NULL AS kind
+        FROM (SELECT DISTINCT id FROM unnest(${values.add}::uuid[]) AS w (id)) w
+        LEFT JOIN LATERAL (
+          SELECT true AS held FROM scim_group_members WHERE ${inGroup(values)} AND user_id = w.id
+           UNION ALL
+          SELECT true FROM scim_group_subgroups WHERE ${inGroup(values)} AND subgroup_id = w.id OFFSET 0) h ON true
+       WHERE h.held IS NULL
+       UNION ALL
+      SELECT user_id, false, 'User' FROM scim_group_members WHERE ${inGroup(values)} AND user_id = ANY (${values.remove}::uuid[])
+       UNION ALL
+      SELECT subgroup_id, false, 'Group' FROM scim_group_subgroups WHERE ${inGroup(values)} AND subgroup_id = ANY (${values.remove}::uuid[])
+    )`,
+  sent: () => sql`NULL::text`,
+})
+
+/**
+ * Makes the members these and no others. A FULL JOIN can only be hashed or merged, so no row estimate, however stale, makes
+ * it quadratic.
+ */
+const replaceMembers = saveStatement<{ members: readonly string[] }>({
+  name: 'scim_group_replace',
+  difference: values => sql`
+    difference AS MATERIALIZED (
+      SELECT coalesce(h.id, w.id) AS id, h.id IS NULL AS is_added, h.kind
+        FROM (SELECT user_id AS id, 'User' AS kind FROM scim_group_members WHERE ${inGroup(values)}
+              UNION ALL
+              SELECT subgroup_id, 'Group' FROM scim_group_subgroups WHERE ${inGroup(values)}) h
+        FULL JOIN (SELECT DISTINCT id FROM unnest(${values.members}::uuid[]) AS w (id)) w ON w.id = h.id
+       WHERE h.id IS NULL OR w.id IS NULL
+    )`,
+  sent: values => sql`(
+    SELECT string_agg(id::text, ',') FROM (
+      SELECT id FROM found_groups
+       UNION ALL
+      SELECT subgroup_id FROM scim_group_subgroups WHERE ${inGroup(values)} AND subgroup_id = ANY (${values.members}::uuid[])) nested_ones (id))`,
+})
+
+interface Save {
+  id: string
+  /** The new document; absent where it stays. */
+  resource?: ScimResource | undefined
+  memberChanges?: MemberChanges | undefined
+  ifMatch: IfMatch
+  expected?: number
+  leniencies: readonly Leniency[]
+}
+
+const unchanged: Document = { displayName: null, displayNameKey: null, externalId: null, doc: null }
+
+/** One attempt at a change. */
+async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'raced'> {
+  const { caller, requestId } = context
+  const { id, resource, memberChanges = { add: [], remove: [] }, ifMatch, expected = null, leniencies } = save
+  const document = resource ? toGroupRow(resource) : unchanged
+  const values = {
+    ...callerKey(caller),
+    ...document,
+    id,
+    ifMatch,
+    expected,
+    requestId,
+    leniencies: leniencyText(leniencies),
+  }
+  const wanted = 'replace' in memberChanges ? memberChanges.replace : memberChanges.add
+  requireIds(wanted)
+  const run = async (db: Db, recomputes: boolean): Promise<SavedRow> =>
+    firstRow(
+      'replace' in memberChanges
+        ? await replaceMembers(db, { ...values, recomputes, members: wanted })
+        : await changeGroup(db, { ...values, recomputes, add: wanted, remove: memberChanges.remove.filter(isUuid) }),
+    )
+  let row = await run(context.db, false).catch(refuseTaken)
+  if (row.verdict === 'recompute') row = await recomputing(context, { id, memberChanges, run }).catch(refuseTaken)
+  const { verdict, groups, id: _id, version, createdAt, updatedAt, doc } = row
+  switch (verdict) {
+    case null:
+      throw noGroup(id)
+    case 'version':
+      throw versionConflict()
+    case 'unknown':
+      throw unknownMembers(await findUnknown(context.db, { caller, id, ids: wanted }))
+    case 'raced':
+      return 'raced'
+    case 'same':
+    case 'recompute':
+    case 'write':
+      return {
+        id,
+        version,
+        createdAt,
+        updatedAt,
+        doc,
+        ...('replace' in memberChanges && { members: sentMembers(wanted, groups) }),
+      }
+  }
+}
+
+function refuseTaken(error: unknown): never {
+  throw isUniqueViolation(error, 'scim_groups_display_name') ? displayNameTaken() : error
+}
+
+/**
+ * A change that may give or take access, with the recomputation of it. Groups that come or go are marked first, with all
+ * that is inside them, so that a membership change under way in one of them is decided again on what we leave behind.
+ */
+async function recomputing(
+  { db, caller, roles }: Context,
+  {
+    id,
+    memberChanges,
+    run,
+  }: { id: string; memberChanges: MemberChanges; run: (db: Db, recomputes: boolean) => Promise<SavedRow> },
+): Promise<SavedRow> {
+  const { workspaceId } = caller
+  return db.transaction().execute(async trx => {
+    const ids =
+      'replace' in memberChanges
+        ? memberChanges.replace
+        : [...memberChanges.add, ...memberChanges.remove.filter(isUuid)]
+    await markReach(trx, { caller, id, ids, all: 'replace' in memberChanges })
+    const row = await run(trx, true)
+    const { entryId, isMapped, changedUsers, changedGroups } = row
+    if (entryId === null || !isMapped) return row
+    const memberIds = await membersBehind(trx, { caller, userIds: changedUsers ?? [], groupIds: changedGroups ?? [] })
+    await recomputeAccess(trx, { workspaceId, memberIds, entryId, roles })
+    return row
+  })
+}
+
+async function markReach(
+  trx: Trx,
+  { caller, id, ids, all }: { caller: Caller; id: string; ids: readonly string[]; all: boolean },
+): Promise<void> {
+  const { workspaceId, directoryId } = caller
+  const here = (table: string) =>
+    sql`${sql.ref(table)}.workspace_id = ${workspaceId}::uuid AND ${sql.ref(table)}.directory_id = ${directoryId}::uuid`
+  await sql`
+    WITH RECURSIVE inside AS (
+      SELECT g.id FROM scim_groups g WHERE ${here('g')} AND g.id <> ${id}::uuid
+         AND (g.id = ANY (${ids}::uuid[])
+              OR ${all}::boolean AND g.id IN (SELECT s.subgroup_id FROM scim_group_subgroups s WHERE ${here('s')} AND s.group_id = ${id}::uuid))
+       UNION
+      SELECT s.subgroup_id FROM inside i JOIN scim_group_subgroups s ON ${here('s')} AND s.group_id = i.id
+    )
+    UPDATE scim_groups g SET reach_version = g.reach_version + 1 FROM inside i WHERE ${here('g')} AND g.id = i.id`.execute(
+    trx,
+  )
+}
+
+/** The members that users stand for, and all in groups, however deep. */
+async function membersBehind(
+  trx: Trx,
+  { caller, userIds, groupIds }: { caller: Caller; userIds: readonly string[]; groupIds: readonly string[] },
+): Promise<string[]> {
+  const { workspaceId, directoryId } = caller
+  const here = (table: string) =>
+    sql`${sql.ref(table)}.workspace_id = ${workspaceId}::uuid AND ${sql.ref(table)}.directory_id = ${directoryId}::uuid`
+  const { rows } = await sql<{ memberId: string }>`
+    WITH RECURSIVE inside AS (
+      SELECT g.id FROM unnest(${groupIds}::uuid[]) AS g (id)
+       UNION
+      SELECT s.subgroup_id FROM inside i JOIN scim_group_subgroups s ON ${here('s')} AND s.group_id = i.id
+    )
+    SELECT u.member_id AS "memberId" FROM unnest(${userIds}::uuid[]) AS c (id) JOIN scim_users u ON ${here('u')} AND u.id = c.id
+     UNION
+    SELECT u.member_id FROM inside i
+      JOIN scim_group_members m ON ${here('m')} AND m.group_id = i.id
+      JOIN scim_users u ON ${here('u')} AND u.id = m.user_id`.execute(trx)
+  return rows.map(row => row.memberId)
+}
+
+/**
+ * Replaces a group (RFC 7644 §3.5.1). Members that the body does not speak of stay: a client that only renames must not
+ * empty a group.
+ * @throws {AppError} `not_found`, `version_conflict`, `scim_uniqueness`, `scim_invalid_value`
+ */
+export async function replaceGroup(
+  context: Context,
+  {
+    members,
+    ...replacement
+  }: {
+    id: string
+    resource: ScimResource
+    members: readonly string[] | undefined
+    ifMatch: IfMatch
+    leniencies: readonly Leniency[]
+  },
+): Promise<GroupAnswer> {
+  const memberChanges = members && { replace: [...members] }
+  return untilWon(() => saveGroup(context, { ...replacement, memberChanges }))
+}
+
+/**
+ * Applies a PATCH. One that speaks of members alone reads nothing of the group.
+ * @throws {AppError} `not_found`, `version_conflict`, `scim_uniqueness`, `scim_invalid_value`, and what `applyPatch` refuses
+ */
+export async function patchGroup(
+  context: Context,
+  patch: { id: string; operations: readonly Operation[]; ifMatch: IfMatch; leniencies: readonly Leniency[] },
+): Promise<GroupAnswer> {
+  const { id, operations, ifMatch } = patch
+  const { mode } = context.caller
+  const touched = touchedAttributes('Group', operations)
+  if (touched !== undefined && [...touched].every(name => name === 'members')) {
+    const { memberChanges, leniencies } = applyPatch({}, operations, { type: 'Group', mode })
+    return untilWon(() =>
+      saveGroup(context, { id, memberChanges, ifMatch, leniencies: [...patch.leniencies, ...leniencies] }),
+    )
+  }
+  return untilWon(async () => {
+    const group = await getGroup(context, { id, withMembers: false })
+    if (ifMatch !== null && !ifMatch.includes(group.version)) throw versionConflict()
+    const { resource, changed, memberChanges, leniencies } = applyPatch(fromRow(group), operations, {
+      type: 'Group',
+      mode,
+    })
+    if (!changed && memberChanges === undefined) return group
+    const save = { id, resource: changed ? resource : undefined, memberChanges, ifMatch, expected: group.version }
+    return saveGroup(context, { ...save, leniencies: [...patch.leniencies, ...leniencies] })
+  })
+}
+
+// ---- deleting
+
+interface DeletedRow {
+  id: string | null
+  version: number
+  isMapped: boolean
+  isNested: boolean
+  deleted: string | null
+  entryId: number | null
+}
+
+interface DeleteValues extends GroupKey {
+  ifMatch: IfMatch
+  recomputes: boolean
+  requestId: string
+}
+
+/** The version in the condition makes a membership that was added meanwhile a lost race, rather than a row left behind. */
+const removeGroup = prepared<DeleteValues, DeletedRow>('scim_group_delete', values => {
+  const { workspaceId, directoryId } = values
+  const here = (table: RawBuilder<unknown>) =>
+    sql`${table}.workspace_id = ${workspaceId}::uuid AND ${table}.directory_id = ${directoryId}::uuid`
+  return sql`
+    WITH RECURSIVE ${allowed(values)}, ${pageOfOne(values)},
+    around AS (
+      SELECT id FROM page
+       UNION
+      SELECT s.group_id
+        FROM around o
+       CROSS JOIN LATERAL (SELECT s.group_id FROM scim_group_subgroups s WHERE ${here(sql`s`)} AND s.subgroup_id = o.id OFFSET 0) s
+    ), verdict AS (
+      SELECT p.id, p.version,
+             EXISTS (SELECT FROM around o
+                       JOIN group_mappings m ON m.workspace_id = ${workspaceId}::uuid AND m.directory_id = ${directoryId}::uuid AND m.scim_group_id = o.id) AS is_mapped
+        FROM page p
+    ), written AS (
+      DELETE FROM scim_groups g USING verdict v
+       WHERE ${here(sql`g`)} AND g.id = v.id AND g.version = v.version AND (v.version = ANY (${values.ifMatch}::int[])) IS NOT FALSE
+         AND (${values.recomputes}::boolean OR NOT v.is_mapped)
+      RETURNING g.workspace_id, g.directory_id, g.id, g.display_name
+    ), members_gone AS (
+      DELETE FROM scim_group_members m USING written w WHERE ${here(sql`m`)} AND m.group_id = w.id RETURNING m.user_id
+    ), outer_touched AS (
+      UPDATE scim_groups g SET version = g.version + 1, updated_at = now()
+        FROM written w, scim_group_subgroups s
+       WHERE ${here(sql`s`)} AND s.subgroup_id = w.id AND ${here(sql`g`)} AND g.id = s.group_id
+    ), counted AS (${countSql('Group', 'deleted', sql`written`)}),
+    entry AS (${insertEntrySql({
+      workspaceId: sql`w.workspace_id`,
+      action: sql`'scim_group.deleted'`,
+      actorType: sql`'directory'`,
+      actorId: sql`w.directory_id::text`,
+      requestId: sql`${values.requestId}::text`,
+      targetType: sql`'scim_group'`,
+      targetId: sql`w.id::text`,
+      detail: sql`jsonb_build_object('displayName', w.display_name, 'members', (SELECT count(*) FROM members_gone))`,
+      from: sql`written w`,
+    })})
+    SELECT p.id, p.version, v.is_mapped AS "isMapped", w.id AS deleted, (SELECT id FROM entry) AS "entryId"
+      FROM allowed a LEFT JOIN page p ON true LEFT JOIN verdict v ON true LEFT JOIN written w ON true`
+})
+
+/**
+ * Deletes a group with its memberships; its members stay, and lose what they had through it.
+ * @throws {AppError} `not_found`, `version_conflict`
+ */
+export async function deleteGroup(context: Context, { id, ifMatch }: { id: string; ifMatch: IfMatch }): Promise<void> {
+  const { db, caller, roles, requestId } = context
+  const values = { ...callerKey(caller), id, ifMatch, requestId }
+  await untilWon(async () => {
+    const row = firstRow(await removeGroup(db, { ...values, recomputes: false }))
+    if (row.id === null) throw noGroup(id)
+    if (ifMatch !== null && !ifMatch.includes(row.version)) throw versionConflict()
+    if (row.deleted !== null) return 'deleted'
+    if (!row.isMapped) return 'raced'
+    return db.transaction().execute(async trx => {
+      await markReach(trx, { caller, id, ids: [], all: true })
+      const memberIds = await membersBehind(trx, { caller, userIds: [], groupIds: [id] })
+      const { deleted, entryId } = firstRow(await removeGroup(trx, { ...values, recomputes: true }))
+      if (deleted === null || entryId === null) return 'raced'
+      await recomputeAccess(trx, { workspaceId: caller.workspaceId, memberIds, entryId, roles })
+      return 'deleted'
+    })
+  })
+}

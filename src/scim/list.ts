@@ -1,0 +1,336 @@
+import { sql, type RawBuilder } from 'kysely'
+import type { Db } from '../db/database.ts'
+import { prepared, type Params } from '../db/prepared.ts'
+import { AppError } from '../errors.ts'
+import type { GroupAnswer, StoredRow, UserAnswer } from './answer.ts'
+import { findAttribute, foldKey, isStorable, type ResourceTypeName } from './attributes.ts'
+import { allowed, callerKey, firstRow, type CallerKey } from './credential.ts'
+import { filterToSql, sortKey } from './filter-sql.ts'
+import { parseFilter, type Filter } from './filter.ts'
+import { getGroup, groupColumns, memberIds, type MemberColumns } from './groups.ts'
+import type { ListQuery } from './query.ts'
+import { groupsOfCtes, userColumns, type Context } from './users.ts'
+import type { Leniency } from './value.ts'
+
+/**
+ * Lists of users and groups. Without a filter `startIndex` is exact and yet costs no walk: positions are remembered by
+ * the id that stands before them, which stays right while resources only come and none has gone (the order is that of
+ * ids, which grow). With a filter all that match are found first, since the total must be told.
+ */
+
+/** The most members that one page of groups carries; a page that would have more ends before. */
+const MAX_PAGE_MEMBERS = 100_000
+
+export interface Listed<Answer> {
+  totalResults: number
+  resources: Answer[]
+  leniencies: Leniency[]
+}
+
+export type PageQuery = Pick<ListQuery, 'filter' | 'sortBy' | 'descending' | 'startIndex' | 'count'>
+
+interface ListContext extends Pick<Context, 'db' | 'caller' | 'baseUrl'> {
+  anchors: Anchors
+  /** Whether the answer shows `groups` of users, `members` of groups. */
+  withRelation: boolean
+}
+
+export async function listUsers(context: ListContext, query: PageQuery): Promise<Listed<UserAnswer>> {
+  const { rows, ...listed } = await listRows<UserAnswer>('User', context, query)
+  return { ...listed, resources: rows }
+}
+
+export async function listGroups(context: ListContext, query: PageQuery): Promise<Listed<GroupAnswer>> {
+  const { rows, ...listed } = await listRows<StoredRow & MemberColumns>('Group', context, query)
+  const { withRelation } = context
+  const resources = rows.map(({ users, groups, ...row }) => ({
+    ...row,
+    ...(withRelation && { members: memberIds({ users, groups }) }),
+  }))
+  return { ...listed, resources: withRelation ? await cutAtMembers(context, resources) : resources }
+}
+
+/**
+ * The statement reads one member more than a page may carry: then the group that it stopped in is left for the next page,
+ * or read alone where it is the first.
+ */
+async function cutAtMembers(context: ListContext, groups: GroupAnswer[]): Promise<GroupAnswer[]> {
+  let total = 0
+  const last = groups.findIndex(({ members }) => (total += members?.users.length ?? 0) > MAX_PAGE_MEMBERS)
+  if (last === -1) return groups
+  const [first] = groups
+  return last === 0 && first ? [await getGroup(context, { id: first.id, withMembers: true })] : groups.slice(0, last)
+}
+
+// ---- rows
+
+interface PageKey extends CallerKey {
+  baseUrl: string
+  withRelation: boolean
+  skip: number
+  count: number
+}
+
+type Listing<Row> = Row & { total: number; isWarm: boolean; epoch: number }
+type MaybeListing<Row> = { [Column in keyof Listing<Row>]: Listing<Row>[Column] | null } & { total: number }
+
+interface Rows<Row> {
+  rows: Row[]
+  totalResults: number
+  leniencies: Leniency[]
+}
+
+async function listRows<Row extends StoredRow>(
+  type: ResourceTypeName,
+  context: ListContext,
+  query: PageQuery,
+): Promise<Rows<Row>> {
+  const { db, caller, baseUrl, withRelation } = context
+  const { filter, sortBy, startIndex, count } = query
+  const key = { ...callerKey(caller), baseUrl, withRelation, skip: startIndex - 1, count }
+  const order = sortBy === undefined ? undefined : orderOf(type, { ...query, sortBy })
+  if (filter === undefined && order === undefined) return listUnfiltered<Row>(type, context, key)
+  const tree = filter === undefined ? undefined : parseFilter(filter)
+  const lookUp = order === undefined && tree !== undefined ? findLookUp(type, tree) : undefined
+  if (lookUp) {
+    const rows = lookUp.run(db, { ...key, value: lookUp.value }) as Promise<MaybeListing<Row>[]>
+    return { ...(await readPage<Row>(rows)), leniencies: [] }
+  }
+  const { condition, leniencies } = tree
+    ? filterToSql(tree, { type, mode: caller.mode, ...callerKey(caller) })
+    : { condition: sql`true`, leniencies: [] }
+  const statement = matchingStatement<Row>(type, constants(key), { condition, order })
+  const page = await readPage<Row>(statement.execute(db).then(({ rows }) => rows)).catch(refuseTooMany)
+  return { ...page, leniencies }
+}
+
+async function readPage<Row extends StoredRow>(
+  run: Promise<MaybeListing<Row>[]>,
+): Promise<Omit<Rows<Row>, 'leniencies'>> {
+  const rows = await run
+  const { total } = firstRow(rows)
+  return { totalResults: total, rows: rows.filter(row => row.id !== null) as unknown as Row[] }
+}
+
+/** Values as the places of a statement that is built for one run. */
+function constants<Values extends object>(values: Values): Params<Values> {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, sql.val(value)])) as Params<Values>
+}
+
+function refuseTooMany(error: unknown): never {
+  if ((error as { code?: string }).code !== '57014') throw error
+  const advice =
+    'Compare userName, externalId, displayName, emails.value or meta.lastModified, or ask for less at once.'
+  throw new AppError('scim_too_many', `The filter takes too long over this directory. ${advice}`, { cause: error })
+}
+
+/** What to order by, in SQL (RFC 7644 §3.4.2.3): resources without the attribute come last, or first when descending. */
+function orderOf(type: ResourceTypeName, { sortBy, descending }: { sortBy: string; descending: boolean }) {
+  const key = sortKey(type, sortBy)
+  if (key === undefined) {
+    throw new AppError(
+      'scim_invalid_value',
+      `sortBy must be a single value to order a ${type} by, such as meta.created.`,
+    )
+  }
+  return { key, direction: descending ? sql`DESC NULLS FIRST` : sql`ASC NULLS LAST` }
+}
+
+type Order = ReturnType<typeof orderOf>
+
+const aliases = { User: sql`scim_users u`, Group: sql`scim_groups g` }
+const ids = { User: sql`u.id`, Group: sql`g.id` }
+const tables = { User: sql`scim_users`, Group: sql`scim_groups` }
+
+function inDirectory({ workspaceId, directoryId }: Params<CallerKey>): RawBuilder<unknown> {
+  return sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid`
+}
+
+/** From a CTE `keys (id, position)` the rows of an answer, with what belongs to them; the parts of each list statement. */
+function pageParts(
+  type: ResourceTypeName,
+  key: Params<PageKey>,
+): { ctes: RawBuilder<unknown>; columns: RawBuilder<unknown>; joins: RawBuilder<unknown> } {
+  const here = inDirectory(key)
+  const { workspaceId, directoryId, baseUrl, withRelation } = key
+  const page = sql`page AS (
+    SELECT r.*, k.position
+      FROM keys k CROSS JOIN LATERAL (SELECT * FROM ${tables[type]} WHERE ${here} AND id = k.id OFFSET 0) r)`
+  if (type === 'User') {
+    return {
+      ctes: sql`${page}, ${groupsOfCtes({ workspaceId, directoryId, baseUrl, withGroups: withRelation })}`,
+      columns: sql`${userColumns}, g.groups`,
+      joins: sql`LEFT JOIN groups_of g ON g.user_id = p.id`,
+    }
+  }
+  // A nested loop over the page in its order, cut where the members are too many for one answer.
+  return {
+    ctes: sql`${page}, member_rows AS (
+        SELECT p.id, m.user_id
+          FROM (SELECT id FROM page ORDER BY position OFFSET 0) p
+         CROSS JOIN LATERAL (SELECT user_id FROM scim_group_members WHERE ${here} AND group_id = p.id OFFSET 0) m
+         WHERE ${withRelation}::boolean
+         LIMIT ${sql.lit(MAX_PAGE_MEMBERS + 1)}
+      ), users_of AS (
+        SELECT id, string_agg(user_id::text, ',') AS users FROM member_rows GROUP BY id
+      )`,
+    columns: sql`${groupColumns}, u.users, s.groups`,
+    joins: sql`
+      LEFT JOIN users_of u ON u.id = p.id
+      LEFT JOIN LATERAL (
+        SELECT string_agg(subgroup_id::text, ',') AS groups
+          FROM scim_group_subgroups WHERE ${withRelation}::boolean AND ${here} AND group_id = p.id OFFSET 0) s ON true`,
+  }
+}
+
+// ---- with a filter
+
+/** One page of all rows that meet a condition, and how many do. */
+function matchingStatement<Row>(
+  type: ResourceTypeName,
+  key: Params<PageKey>,
+  { condition, order }: { condition: RawBuilder<unknown>; order?: Order | undefined },
+): RawBuilder<MaybeListing<Row>> {
+  const { ctes, columns, joins } = pageParts(type, key)
+  const sorted = order ? sql`m.sort_key ${order.direction}, m.id` : sql`m.id`
+  return sql`
+    WITH RECURSIVE ${allowed(key)},
+    matched AS MATERIALIZED (
+      SELECT ${ids[type]}${order ? sql`, ${order.key} AS sort_key` : sql``}
+        FROM ${aliases[type]}
+       WHERE ${inDirectory(key)} AND ${condition}
+    ), keys AS MATERIALIZED (
+      SELECT m.id, row_number() OVER (ORDER BY ${sorted}) AS position
+        FROM matched m ORDER BY ${sorted} OFFSET ${key.skip}::int LIMIT ${key.count}::int
+    ), ${ctes}
+    SELECT (SELECT count(*) FROM matched)::int AS total, ${columns}
+      FROM allowed a LEFT JOIN page p ON true ${joins}
+     ORDER BY p.position`
+}
+
+/** The look-ups that a sync makes before each change, as named statements. */
+interface LookUp {
+  run: (db: Db, values: PageKey & { value: string }) => Promise<MaybeListing<never>[]>
+  value: string
+}
+
+function lookUpBy(type: ResourceTypeName, name: string, column: RawBuilder<unknown>) {
+  return prepared<PageKey & { value: string }, MaybeListing<never>>(name, values =>
+    matchingStatement(type, values, { condition: sql`${column} = ${values.value}::text` }),
+  )
+}
+
+const lookUps = {
+  User: {
+    userName: { run: lookUpBy('User', 'scim_user_by_user_name', sql`u.user_name_key`), fold: true },
+    externalId: { run: lookUpBy('User', 'scim_user_by_external_id', sql`u.external_id`), fold: false },
+  },
+  Group: {
+    displayName: { run: lookUpBy('Group', 'scim_group_by_display_name', sql`g.display_name_key`), fold: true },
+    externalId: { run: lookUpBy('Group', 'scim_group_by_external_id', sql`g.external_id`), fold: false },
+  },
+}
+
+function findLookUp(type: ResourceTypeName, filter: Filter): LookUp | undefined {
+  if (filter.kind !== 'compare' || filter.operator !== 'eq' || typeof filter.value !== 'string') return undefined
+  const path = findAttribute(type, filter.attribute)
+  const byName: Partial<Record<string, { run: LookUp['run']; fold: boolean }>> = lookUps[type]
+  const lookUp = path?.parents.length === 0 ? byName[path.attribute.name] : undefined
+  if (lookUp === undefined || !isStorable(filter.value)) return undefined
+  return { run: lookUp.run, value: lookUp.fold ? foldKey(filter.value) : filter.value }
+}
+
+// ---- without a filter
+
+interface WalkKey extends PageKey {
+  anchorId: string | null
+  anchorEpoch: number | null
+}
+
+/**
+ * A page by position. An anchor that is still right replaces the walk to it; without one the row before the page is read
+ * as well, to be the anchor of the next time.
+ */
+function walkStatement<Row>(type: ResourceTypeName, key: Params<WalkKey>): RawBuilder<MaybeListing<Row>> {
+  const { ctes, columns, joins } = pageParts(type, key)
+  const { skip, count, anchorId, anchorEpoch } = key
+  const typeName = type === 'User' ? sql`'User'` : sql`'Group'`
+  return sql`
+    WITH RECURSIVE ${allowed(key)},
+    counts AS (
+      SELECT coalesce(sum(total), 0)::int AS total, coalesce(sum(deleted), 0)::int AS epoch
+        FROM scim_counters WHERE ${inDirectory(key)} AND resource_type = ${typeName}
+    ), plan AS (
+      SELECT total, epoch, (${anchorId}::uuid IS NOT NULL AND epoch = ${anchorEpoch}::int) AS is_warm,
+             greatest(${skip}::int - 1, 0) AS walk, CASE WHEN ${skip}::int > 0 THEN 1 ELSE 0 END AS lead,
+             CASE WHEN ${skip}::int > total THEN 0 ELSE ${count}::int END AS wanted
+        FROM counts
+    ), keys AS MATERIALIZED (
+      SELECT id, row_number() OVER (ORDER BY id) AS position
+        FROM (
+          SELECT id FROM ${tables[type]}
+           WHERE ${inDirectory(key)}
+             AND id > (SELECT CASE WHEN is_warm THEN ${anchorId}::uuid ELSE '00000000-0000-0000-0000-000000000000' END FROM plan)
+           ORDER BY id
+          OFFSET (SELECT CASE WHEN is_warm THEN 0 ELSE walk END FROM plan)
+           LIMIT (SELECT CASE WHEN is_warm OR wanted = 0 THEN wanted ELSE wanted + lead END FROM plan)) walked
+    ), ${ctes}
+    SELECT plan.total, plan.epoch, plan.is_warm AS "isWarm", ${columns}
+      FROM allowed a CROSS JOIN plan LEFT JOIN page p ON true ${joins}
+     ORDER BY p.position`
+}
+
+const walks = {
+  User: prepared<WalkKey, MaybeListing<never>>('scim_user_page', key => walkStatement('User', key)),
+  Group: prepared<WalkKey, MaybeListing<never>>('scim_group_page', key => walkStatement('Group', key)),
+}
+
+async function listUnfiltered<Row extends StoredRow>(
+  type: ResourceTypeName,
+  { db, anchors }: ListContext,
+  key: PageKey,
+): Promise<Rows<Row>> {
+  const { skip } = key
+  const place = `${key.directoryId}:${type}`
+  const anchor = skip > 0 ? anchors.find(place, skip) : undefined
+  const run = walks[type](db, { ...key, anchorId: anchor?.id ?? null, anchorEpoch: anchor?.epoch ?? null })
+  const all = (await run) as MaybeListing<Row>[]
+  const { total, epoch, isWarm } = firstRow(all)
+  const read = all.filter(row => row.id !== null) as unknown as Row[]
+  const hasLead = skip > 0 && isWarm !== true
+  const rows = hasLead ? read.slice(1) : read
+  const [lead] = read
+  if (hasLead && lead) anchors.set(place, skip, { id: lead.id, epoch: epoch ?? 0 })
+  const last = rows.at(-1)
+  if (last) anchors.set(place, skip + rows.length, { id: last.id, epoch: epoch ?? 0 })
+  return { rows, totalResults: total, leniencies: [] }
+}
+
+interface Anchor {
+  /** Of the resource before the position. */
+  id: string
+  /** How many resources had been deleted then. */
+  epoch: number
+}
+
+export interface Anchors {
+  find: (place: string, position: number) => Anchor | undefined
+  set: (place: string, position: number, anchor: Anchor) => void
+}
+
+const MAX_ANCHORS = 10_000
+
+/** Remembered positions of this replica, the oldest going first. */
+export function createAnchors(): Anchors {
+  const anchors = new Map<string, Anchor>()
+  return {
+    find: (place, position) => anchors.get(`${place}:${position}`),
+    set(place, position, anchor) {
+      const key = `${place}:${position}`
+      anchors.delete(key)
+      anchors.set(key, anchor)
+      const [oldest] = anchors.keys()
+      if (anchors.size > MAX_ANCHORS && oldest !== undefined) anchors.delete(oldest)
+    },
+  }
+}

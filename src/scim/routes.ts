@@ -1,0 +1,145 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema } from 'fastify'
+import { z } from 'zod'
+import type { Config } from '../config.ts'
+import type { Db } from '../db/database.ts'
+import { AppError } from '../errors.ts'
+import type { Mode, ResourceTypeName } from './attributes.ts'
+import { requireLiveCredential, type Caller } from './credential.ts'
+import type { Anchors } from './list.ts'
+import { readProjection, type Projection } from './projection.ts'
+import { readProjectionQuery, type ProjectionQuery } from './query.ts'
+import type { Context } from './users.ts'
+import type { Leniency } from './value.ts'
+
+/** What the routes of this scope share. */
+export interface ScimOptions {
+  config: Config
+  db: Db
+  anchors: Anchors
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** The directory that the request speaks for; set by the guard of the SCIM scope. */
+    caller: Caller | null
+  }
+}
+
+export const MEDIA_TYPE = 'application/scim+json'
+
+export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
+const methods: readonly Method[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE']
+
+export interface Route {
+  operationId: string
+  summary: string
+  /** Answers with JSON text, or has sent the reply. */
+  handler: (request: FastifyRequest, reply: FastifyReply) => Promise<string | FastifyReply>
+  body?: string
+  /** Statuses of success, 200 where nothing is said. */
+  status?: 200 | 201 | 204
+}
+
+/**
+ * Registers what a path of the endpoint answers, with and without a slash at its end; any other method is a 405 that names
+ * those there are.
+ */
+export function serve(app: FastifyInstance, path: string, routes: Partial<Record<Method, Route>>): void {
+  const allow = methods
+    .flatMap(method => (routes[method] ? (method === 'GET' ? [method, 'HEAD'] : [method]) : []))
+    .join(', ')
+  for (const method of methods) {
+    const route = routes[method]
+    const url = [path, `${path}/`]
+    if (route === undefined) {
+      const handler = async (_request: FastifyRequest, reply: FastifyReply) => {
+        reply.header('allow', allow)
+        throw new AppError('method_not_allowed', `${method} is not for this path, which takes ${allow}.`)
+      }
+      for (const each of url) app.route({ method, url: each, schema: { hide: true }, handler })
+      continue
+    }
+    const handler = async (request: FastifyRequest, reply: FastifyReply) => {
+      const answer = await route.handler(request, reply)
+      if (typeof answer !== 'string') return answer
+      return reply.type(MEDIA_TYPE).send(answer)
+    }
+    // Requests are read by the attribute table; the schema only describes them.
+    const validatorCompiler = () => (value: unknown) => ({ value })
+    app.route({ method, url: path, schema: describe(path, route), validatorCompiler, handler })
+    app.route({ method, url: `${path}/`, schema: { hide: true }, handler })
+  }
+}
+
+const anyObject = z.looseObject({})
+const errorBody = z
+  .object({ schemas: z.array(z.string()), status: z.string(), scimType: z.string().optional(), detail: z.string() })
+  .meta({ id: 'ScimError' })
+
+function describe(path: string, { operationId, summary, body, status = 200 }: Route): FastifySchema {
+  const names = ['directoryId', ...[...path.matchAll(/:(\w+)/g)].map(([, name]) => name as string)]
+  const json = (schema: z.ZodType) => ({ content: { [MEDIA_TYPE]: { schema } } })
+  return {
+    tags: ['SCIM'],
+    operationId,
+    summary,
+    security: [{ directoryToken: [] }],
+    params: z.object(Object.fromEntries(names.map(name => [name, z.string()]))),
+    ...(body !== undefined && { body: { description: body, ...json(anyObject) } }),
+    response: {
+      [status]: status === 204 ? { description: 'Done' } : { description: summary, ...json(anyObject) },
+      '4XX': { description: 'Refused (RFC 7644 section 3.12)', ...json(errorBody) },
+      503: { description: 'Try again after Retry-After', ...json(errorBody) },
+    },
+  } as FastifySchema
+}
+
+/** The caller, on a route behind the guard of this scope. */
+export function callerOf({ caller }: FastifyRequest): Caller {
+  if (!caller) throw new Error('The guard of the SCIM scope has not run.')
+  return caller
+}
+
+export function baseUrlOf({ publicUrl }: Config, { directoryId }: Caller): string {
+  return `${publicUrl}/scim/v2/${directoryId}`
+}
+
+export function contextOf(
+  request: FastifyRequest,
+  { config, db }: ScimOptions,
+  { withGroups }: { withGroups: boolean },
+): Context {
+  const caller = callerOf(request)
+  return { db, caller, roles: config.roles, baseUrl: baseUrlOf(config, caller), requestId: request.id, withGroups }
+}
+
+/**
+ * The id in the path. Ids compare with case (RFC 7643 §3.1), so only the spelling that we gave out names a resource.
+ * @throws {AppError} `not_found`
+ */
+export async function idOf(request: FastifyRequest, { db }: ScimOptions, type: ResourceTypeName): Promise<string> {
+  const { id } = request.params as { id: string }
+  if (/^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)) return id
+  await requireLiveCredential(db, callerOf(request))
+  throw new AppError('not_found', `There is no ${type.toLowerCase()} of this id in this directory.`)
+}
+
+/** What the query leaves of the answer with one resource. */
+export function projectionOf(
+  request: FastifyRequest,
+  type: ResourceTypeName,
+): { projection: Projection | undefined; leniencies: Leniency[] } {
+  const { mode } = callerOf(request)
+  const { query, leniencies } = readProjectionQuery(request.query, mode)
+  const { projection, leniencies: more } = toProjection(type, query, mode)
+  return { projection, leniencies: [...leniencies, ...more] }
+}
+
+export function toProjection(
+  type: ResourceTypeName,
+  { attributes, excludedAttributes }: ProjectionQuery,
+  mode: Mode,
+): { projection: Projection | undefined; leniencies: Leniency[] } {
+  const { projection, leniencies } = readProjection(type, { attributes, excludedAttributes }, mode)
+  return { projection, leniencies }
+}

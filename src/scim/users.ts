@@ -1,0 +1,619 @@
+import { sql, type RawBuilder } from 'kysely'
+import { lockOwners, recomputeAccess } from '../access/access.ts'
+import { endAccessCtes, endedAccessHistory } from '../access/end-access.ts'
+import { insertEntrySql } from '../activity/activity.ts'
+import { isUniqueViolation, retryDeadlocks, type Db, type Trx } from '../db/database.ts'
+import { prepared, type Params } from '../db/prepared.ts'
+import { AppError } from '../errors.ts'
+import { uuid7 } from '../uuid7.ts'
+import type { UserAnswer } from './answer.ts'
+import { allowed, callerKey, firstRow, type Caller, type CallerKey } from './credential.ts'
+import { countSql } from './counters.ts'
+import { applyPatch, type Operation } from './patch.ts'
+import { profileOf, type Profile } from './profile.ts'
+import { fromRow, toUserRow, type UserRow } from './resource.ts'
+import type { Leniency, ScimResource } from './value.ts'
+
+/**
+ * Users of a directory and the members they stand for. Each write is one statement that holds the user, the member, the
+ * end or return of access, the history and the activity entry. Two cases take a transaction: ending the access of an
+ * owner, under the lock that keeps a workspace from losing its last one, and deleting a user.
+ */
+
+/** What a write needs beside what it writes. */
+export interface Context {
+  db: Db
+  caller: Caller
+  /** The roles of the configuration, lowest first. */
+  roles: readonly string[]
+  /** URL of the directory's endpoint, for the `$ref` of groups. */
+  baseUrl: string
+  requestId: string
+  /** Whether the answer shows `groups`. */
+  withGroups: boolean
+}
+
+/** A condition of RFC 7644 §3.14: versions of which the resource must have one; null where there is no condition. */
+export type IfMatch = readonly number[] | null
+
+// ---- reading
+
+export const userColumns = sql`p.id, p.active, p.version, p.created_at AS "createdAt", p.updated_at AS "updatedAt", p.doc`
+
+interface GroupsOf {
+  workspaceId: RawBuilder<string>
+  directoryId: RawBuilder<string>
+  baseUrl: RawBuilder<string>
+  withGroups: RawBuilder<boolean>
+}
+
+/**
+ * CTEs that give `groups_of (user_id, groups)`, JSON text, for the users of a CTE `page (id)`: their groups, and those
+ * around them. Laterals with OFFSET 0 keep the planner to the indexes, however many rows it expects in `page`.
+ */
+export function groupsOfCtes({ workspaceId, directoryId, baseUrl, withGroups }: GroupsOf): RawBuilder<unknown> {
+  const here = sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid`
+  return sql`
+    reach AS (
+      SELECT p.id AS user_id, m.group_id, true AS direct
+        FROM page p
+       CROSS JOIN LATERAL (SELECT group_id FROM scim_group_members WHERE ${here} AND user_id = p.id OFFSET 0) m
+       WHERE ${withGroups}::boolean
+       UNION
+      SELECT r.user_id, s.group_id, false
+        FROM reach r
+       CROSS JOIN LATERAL (SELECT group_id FROM scim_group_subgroups WHERE ${here} AND subgroup_id = r.group_id OFFSET 0) s
+    ), groups_of AS (
+      SELECT r.user_id, json_agg(json_build_object(
+               'value', r.group_id, '$ref', ${baseUrl}::text || '/Groups/' || r.group_id, 'display', g.display_name,
+               'type', CASE WHEN r.direct THEN 'direct' ELSE 'indirect' END) ORDER BY r.group_id) AS groups
+        FROM (SELECT user_id, group_id, bool_or(direct) AS direct FROM reach GROUP BY user_id, group_id) r
+       CROSS JOIN LATERAL (SELECT display_name FROM scim_groups WHERE ${here} AND id = r.group_id OFFSET 0) g
+       GROUP BY r.user_id
+    )`
+}
+
+interface UserKey extends CallerKey {
+  id: string
+  baseUrl: string
+  withGroups: boolean
+}
+
+/** The user of this id, as CTE `page`. */
+function pageOfOne({ workspaceId, directoryId, id }: Params<UserKey>): RawBuilder<unknown> {
+  return sql`page AS (
+    SELECT u.* FROM allowed a
+      JOIN scim_users u ON u.workspace_id = ${workspaceId}::uuid AND u.directory_id = ${directoryId}::uuid AND u.id = ${id}::uuid)`
+}
+
+const selectUser = prepared<UserKey, { [Column in keyof UserAnswer]: UserAnswer[Column] | null }>(
+  'scim_user_get',
+  key => sql`
+    WITH RECURSIVE ${allowed(key)}, ${pageOfOne(key)}, ${groupsOfCtes(key)}
+    SELECT ${userColumns}, g.groups
+      FROM allowed a LEFT JOIN page p ON true LEFT JOIN groups_of g ON true`,
+)
+
+/** @throws {AppError} `not_found` */
+export async function getUser({ db, caller, baseUrl, withGroups }: Context, id: string): Promise<UserAnswer> {
+  const row = firstRow(await selectUser(db, { ...callerKey(caller), id, baseUrl, withGroups }))
+  if (row.id === null) throw noUser(id)
+  return row as UserAnswer
+}
+
+function noUser(id: string): AppError {
+  return new AppError('not_found', `There is no user ${id} in this directory.`)
+}
+
+// ---- the member behind a user, shared by the statements that follow
+
+interface ProfileValues extends Profile {
+  requestId: string
+  /** JSON text; null where none was used. */
+  leniencies: string | null
+  /** The transaction holds `lockOwners`. */
+  ownersLocked: boolean
+}
+
+type Written = Params<CallerKey & ProfileValues>
+
+/** New values of a member `m` that follows its user; needs a CTE `verdict (email_conflict, …)` of one row. */
+function followedColumns({ email, emailKey, displayName }: Written, follows: RawBuilder<boolean>): RawBuilder<unknown> {
+  const followed = (column: RawBuilder<unknown>, value: RawBuilder<unknown>) =>
+    sql`CASE WHEN ${follows} THEN ${value} ELSE m.${column} END`
+  const unlessTaken = (value: RawBuilder<unknown>) =>
+    sql`(SELECT CASE WHEN NOT email_conflict THEN ${value}::text END FROM verdict)`
+  return sql`
+    email = ${followed(sql`email`, unlessTaken(email))},
+    email_key = ${followed(sql`email_key`, unlessTaken(emailKey))},
+    display_name = ${followed(sql`display_name`, sql`${displayName}::text`)}`
+}
+
+/**
+ * What becomes of the member of a written user, as CTEs. Needs `verdict (member_id, status, email_conflict)`, the member as
+ * it was (status is null for a new one), and `written (workspace_id, member_id, active)`, empty where nothing was.
+ *
+ * An inactive user ends the access; an active one restores what the directory had ended and completes an invitation. What
+ * an admin has ended stays so.
+ */
+function memberCtes(values: Written, follows: RawBuilder<boolean>): RawBuilder<unknown> {
+  const columns = followedColumns(values, follows)
+  const differs = sql`(${follows} AND (m.email, m.display_name) IS DISTINCT FROM
+    ((SELECT CASE WHEN NOT email_conflict THEN ${values.email}::text END FROM verdict), ${values.displayName}::text))`
+  const comesBack = sql`(w.active AND (m.status = 'invited' OR m.deactivated_by = 'directory'))`
+  return sql`
+    leaving AS (
+      SELECT w.member_id FROM written w JOIN verdict v ON v.status <> 'deactivated' WHERE NOT w.active
+    ),
+    ${endAccessCtes({
+      workspaceId: sql`${values.workspaceId}::uuid`,
+      by: sql`'directory'`,
+      reason: sql`'scim_user.deactivated'`,
+      also: sql`, ${columns}`,
+    })},
+    followed AS (
+      UPDATE members m
+         SET status = CASE WHEN ${comesBack} THEN 'active' ELSE m.status END,
+             deactivated_by = CASE WHEN ${comesBack} THEN NULL ELSE m.deactivated_by END,
+             invitation_expires_at = CASE WHEN ${comesBack} THEN NULL ELSE m.invitation_expires_at END,
+             ${columns}, version = m.version + 1, updated_at = now()
+        FROM written w
+       WHERE m.workspace_id = ${values.workspaceId}::uuid AND m.id = w.member_id
+         AND m.id NOT IN (SELECT id FROM ending) AND (${comesBack} OR ${differs})
+      RETURNING m.id AS member_id, m.status, m.role
+    )`
+}
+
+/** The history of what `memberCtes` did. */
+function historyCtes({ workspaceId }: Written): RawBuilder<unknown> {
+  return sql`
+    history_of_end AS (${endedAccessHistory(sql`${workspaceId}::uuid`)}),
+    history_of_return AS (
+      INSERT INTO access_changes (workspace_id, member_id, entry_id, status_before, status_after, role_before, role_after)
+      SELECT ${workspaceId}::uuid, f.member_id, entry.id, v.status, f.status, f.role, f.role
+        FROM followed f JOIN verdict v ON v.member_id = f.member_id AND v.status <> f.status CROSS JOIN entry
+    )`
+}
+
+/** The entry about a written user, with what an admin would otherwise ask about. */
+function entryCte(values: Written, { action, detail }: { action: RawBuilder<string>; detail: RawBuilder<unknown> }) {
+  return sql`
+    entry AS (${insertEntrySql({
+      workspaceId: sql`w.workspace_id`,
+      action,
+      actorType: sql`'directory'`,
+      actorId: sql`w.directory_id::text`,
+      requestId: sql`${values.requestId}::text`,
+      memberId: sql`w.member_id`,
+      targetType: sql`'scim_user'`,
+      targetId: sql`w.id::text`,
+      detail: sql`jsonb_strip_nulls(${detail} || jsonb_build_object(
+        'emailConflict', CASE WHEN v.email_conflict THEN true END,
+        'sessionsEnded', CASE WHEN EXISTS (SELECT FROM ended) THEN (SELECT count(*) FROM ended_sessions) END,
+        'keptLastOwner', CASE WHEN EXISTS (SELECT FROM leaving) AND NOT EXISTS (SELECT FROM ended) THEN true END,
+        'deactivatedByAdmin', CASE WHEN w.active AND v.status = 'deactivated' AND v.deactivated_by = 'admin' THEN true END,
+        'leniencies', ${values.leniencies}::jsonb))`,
+      from: sql`written w JOIN verdict v ON true`,
+    })})`
+}
+
+/** How often a write that lost a race is decided again. */
+const ATTEMPTS = 8
+
+/**
+ * Runs a write until it has won: a race for a row, a member or an address is decided again on what is there then.
+ * @throws {AppError} `unavailable` where others were always faster
+ */
+export async function untilWon<Result>(write: () => Promise<Result | 'raced'>): Promise<Result> {
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+    const result = await retryDeadlocks(write).catch((error: unknown) => {
+      if (isLostRace(error)) return 'raced' as const
+      throw error
+    })
+    if (result !== 'raced') return result
+    await new Promise(resolve => setTimeout(resolve, Math.random() * 5 * attempt))
+  }
+  throw new AppError('unavailable', 'Others are changing the same resource at once. Try again.', { retryAfter: 1 })
+}
+
+function isLostRace(error: unknown): boolean {
+  return isUniqueViolation(error, 'members_email') || isUniqueViolation(error, 'scim_users_member')
+}
+
+function userNameTaken(): AppError {
+  return new AppError(
+    'scim_uniqueness',
+    'userName belongs to another user of this directory: change that one, or delete it.',
+  )
+}
+
+/**
+ * Runs a statement that answers with a verdict, and again under the lock of owners where it asks for that.
+ */
+async function lockingOwners<Row extends { verdict: string | null; memberId: string | null }>(
+  { db, caller: { workspaceId } }: Context,
+  run: (db: Db, ownersLocked: boolean) => Promise<Row[]>,
+): Promise<Row> {
+  const row = firstRow(await run(db, false))
+  if (row.verdict !== 'lock' || row.memberId === null) return row
+  const memberIds = [row.memberId]
+  return db.transaction().execute(async trx => {
+    await lockOwners(trx, { workspaceId, memberIds })
+    return firstRow(await run(trx, true))
+  })
+}
+
+// ---- creating
+
+interface CreateValues extends CallerKey, ProfileValues, Omit<UserRow, 'active'> {
+  id: string
+  active: boolean
+  /** The id of the member, where a new one is made. */
+  newMemberId: string
+}
+
+interface CreatedRow {
+  verdict: 'lock' | 'write'
+  memberId: string
+  id: string | null
+  createdAt: string
+}
+
+/**
+ * The member of a new user: the one that an earlier user of this externalId had, else the one with this address, each
+ * only while no other user has it; else a new one, without the address where another holds it.
+ */
+const insertUser = prepared<CreateValues, CreatedRow>(
+  'scim_user_create',
+  values => sql`
+    WITH ${allowed(values)},
+    holder AS (
+      SELECT m.id,
+             EXISTS (SELECT FROM scim_users o WHERE o.workspace_id = m.workspace_id AND o.member_id = m.id) AS is_linked
+        FROM allowed a JOIN members m ON m.workspace_id = ${values.workspaceId}::uuid AND m.email_key = ${values.emailKey}::text
+    ), former AS (
+      SELECT f.member_id
+        FROM allowed a
+        JOIN scim_former_users f ON f.workspace_id = ${values.workspaceId}::uuid AND f.directory_id = ${values.directoryId}::uuid
+         AND f.external_id = ${values.externalId}::text
+       WHERE NOT EXISTS (SELECT FROM scim_users o WHERE o.workspace_id = f.workspace_id AND o.member_id = f.member_id)
+    ), verdict AS (
+      SELECT a.workspace_id, a.directory_id, coalesce(m.id, ${values.newMemberId}::uuid) AS member_id, m.id IS NULL AS is_new,
+             m.status, m.deactivated_by,
+             EXISTS (SELECT FROM holder h WHERE h.id IS DISTINCT FROM m.id) AS email_conflict,
+             CASE WHEN NOT ${values.active}::boolean AND m.role = 'owner' AND m.status = 'active'
+                       AND NOT ${values.ownersLocked}::boolean
+                  THEN 'lock' ELSE 'write' END AS verdict
+        FROM allowed a
+        LEFT JOIN members m ON m.workspace_id = ${values.workspaceId}::uuid
+         AND m.id = coalesce((SELECT member_id FROM former), (SELECT id FROM holder WHERE NOT is_linked))
+    ), written AS (
+      INSERT INTO scim_users (workspace_id, directory_id, id, user_name, user_name_key, external_id, email_keys, active, member_id, doc)
+      SELECT v.workspace_id, v.directory_id, ${values.id}::uuid, ${values.userName}::text, ${values.userNameKey}::text,
+             ${values.externalId}::text, ${values.emailKeys}::text[], ${values.active}::boolean, v.member_id, ${values.doc}::json
+        FROM verdict v WHERE v.verdict = 'write'
+      ON CONFLICT (workspace_id, directory_id, user_name_key) DO NOTHING
+      RETURNING workspace_id, directory_id, id, member_id, active, created_at
+    ), counted AS (${countSql('User', 'created', sql`written`)}),
+    joined AS (
+      INSERT INTO members (workspace_id, id, email, email_key, display_name, status, deactivated_by, role, origin)
+      SELECT w.workspace_id, w.member_id, CASE WHEN NOT v.email_conflict THEN ${values.email}::text END,
+             CASE WHEN NOT v.email_conflict THEN ${values.emailKey}::text END, ${values.displayName}::text,
+             CASE WHEN w.active THEN 'active' ELSE 'deactivated' END, CASE WHEN NOT w.active THEN 'directory' END,
+             s.default_role, 'directory'
+        FROM written w JOIN verdict v ON v.is_new JOIN workspaces s ON s.id = w.workspace_id
+      RETURNING id AS member_id, status, role
+    ),
+    ${memberCtes(values, sql<boolean>`true`)},
+    ${entryCte(values, {
+      action: sql`'scim_user.created'`,
+      detail: sql`jsonb_build_object('member', CASE WHEN v.is_new THEN 'created' ELSE 'linked' END)`,
+    })},
+    ${historyCtes(values)},
+    history_of_start AS (
+      INSERT INTO access_changes (workspace_id, member_id, entry_id, status_after, role_after)
+      SELECT ${values.workspaceId}::uuid, j.member_id, entry.id, j.status, j.role FROM joined j CROSS JOIN entry
+    )
+    SELECT v.verdict, v.member_id AS "memberId", w.id, w.created_at AS "createdAt"
+      FROM verdict v LEFT JOIN written w ON true`,
+)
+
+/**
+ * Creates a user and links it to its member.
+ * @throws {AppError} `scim_uniqueness` where the userName is taken
+ */
+export async function createUser(
+  context: Context,
+  { resource, leniencies }: { resource: ScimResource; leniencies: readonly Leniency[] },
+): Promise<UserAnswer> {
+  const { active = true, ...user } = toUserRow(resource)
+  const values = {
+    ...callerKey(context.caller),
+    ...user,
+    ...profileOf(resource),
+    active,
+    id: uuid7(),
+    newMemberId: uuid7(),
+    requestId: context.requestId,
+    leniencies: leniencyText(leniencies),
+  }
+  const row = await untilWon(() =>
+    lockingOwners(context, (db, ownersLocked) => insertUser(db, { ...values, ownersLocked })),
+  )
+  if (row.id === null) throw userNameTaken()
+  const { id, doc } = values
+  return { id, active, version: 1, createdAt: row.createdAt, updatedAt: row.createdAt, doc, groups: null }
+}
+
+export function leniencyText(leniencies: readonly Leniency[]): string | null {
+  return leniencies.length === 0 ? null : JSON.stringify(leniencies)
+}
+
+// ---- changing
+
+/** Null for all that belongs to the document where only `active` is set. */
+type Document = { [Name in keyof Omit<UserRow, 'active'>]: UserRow[Name] | null } & Profile
+
+interface SaveValues extends UserKey, ProfileValues, Document {
+  active: boolean | null
+  ifMatch: IfMatch
+  /** The version that the new document was made from; null where it does not depend on the old one. */
+  expected: number | null
+}
+
+interface SavedRow extends UserAnswer {
+  verdict: 'version' | 'raced' | 'same' | 'lock' | 'write' | null
+  memberId: string | null
+}
+
+/** Replaces the document, sets `active`, or both; whatever does not differ is not written and leaves no entry. */
+const updateUser = prepared<SaveValues, SavedRow>('scim_user_save', values => {
+  const { active, doc, ownersLocked } = values
+  const replaced = sql<boolean>`(${doc}::text IS NOT NULL)`
+  const whole = (column: RawBuilder<unknown>, value: RawBuilder<unknown>) =>
+    sql`CASE WHEN ${replaced} THEN ${value} ELSE u.${column} END`
+  return sql`
+    WITH RECURSIVE ${allowed(values)}, ${pageOfOne(values)},
+    verdict AS (
+      SELECT p.id, p.version, m.id AS member_id, m.status, m.deactivated_by, p.active AS was_active,
+             EXISTS (SELECT FROM members o
+                      WHERE o.workspace_id = p.workspace_id AND o.email_key = ${values.emailKey}::text AND o.id <> m.id) AS email_conflict,
+             CASE WHEN p.version <> ALL (${values.ifMatch}::int[]) THEN 'version'
+                  WHEN p.version <> ${values.expected}::int THEN 'raced'
+                  WHEN p.active = coalesce(${active}::boolean, p.active)
+                       AND (NOT ${replaced} OR p.doc::text = ${doc}::text) THEN 'same'
+                  WHEN NOT coalesce(${active}::boolean, p.active) AND m.role = 'owner' AND m.status = 'active'
+                       AND NOT ${ownersLocked}::boolean THEN 'lock'
+                  ELSE 'write' END AS verdict
+        FROM page p JOIN members m ON m.workspace_id = p.workspace_id AND m.id = p.member_id
+    ), written AS (
+      UPDATE scim_users u
+         SET user_name = ${whole(sql`user_name`, sql`${values.userName}::text`)},
+             user_name_key = ${whole(sql`user_name_key`, sql`${values.userNameKey}::text`)},
+             external_id = ${whole(sql`external_id`, sql`${values.externalId}::text`)},
+             email_keys = ${whole(sql`email_keys`, sql`${values.emailKeys}::text[]`)},
+             doc = ${whole(sql`doc`, sql`${doc}::text::json`)},
+             active = coalesce(${active}::boolean, u.active), version = u.version + 1, updated_at = now()
+        FROM verdict v
+       WHERE v.verdict = 'write' AND u.workspace_id = ${values.workspaceId}::uuid AND u.directory_id = ${values.directoryId}::uuid
+         AND u.id = v.id AND u.version = v.version
+      RETURNING u.*
+    ),
+    ${memberCtes(values, replaced)},
+    ${entryCte(values, {
+      action: sql`CASE WHEN w.active = v.was_active THEN 'scim_user.updated'
+                       WHEN w.active THEN 'scim_user.reactivated' ELSE 'scim_user.deactivated' END`,
+      detail: sql`'{}'::jsonb`,
+    })},
+    ${historyCtes(values)},
+    ${groupsOfCtes(values)}
+    SELECT CASE WHEN v.verdict = 'write' AND w.id IS NULL THEN 'raced' ELSE v.verdict END AS verdict, v.member_id AS "memberId",
+           p.id, coalesce(w.active, p.active) AS active, coalesce(w.version, p.version) AS version,
+           p.created_at AS "createdAt", coalesce(w.updated_at, p.updated_at) AS "updatedAt", coalesce(w.doc, p.doc) AS doc, g.groups
+      FROM allowed a LEFT JOIN page p ON true LEFT JOIN verdict v ON true LEFT JOIN written w ON true LEFT JOIN groups_of g ON true`
+})
+
+interface Save {
+  id: string
+  /** The new document; absent where it stays. */
+  resource?: ScimResource
+  /** Absent where it stays. */
+  active?: boolean | undefined
+  ifMatch: IfMatch
+  expected?: number
+  leniencies: readonly Leniency[]
+}
+
+const unchanged: Document = {
+  userName: null,
+  userNameKey: null,
+  externalId: null,
+  emailKeys: null,
+  doc: null,
+  email: null,
+  emailKey: null,
+  displayName: null,
+}
+
+/** One attempt at a change. */
+async function saveUser(context: Context, save: Save): Promise<UserAnswer | 'raced'> {
+  const { id, resource, ifMatch, expected = null, leniencies } = save
+  const { active = save.active, ...document } = resource
+    ? { ...toUserRow(resource), ...profileOf(resource) }
+    : { ...unchanged, active: undefined }
+  const { baseUrl, withGroups, requestId } = context
+  const values = {
+    ...callerKey(context.caller),
+    ...document,
+    id,
+    active: active ?? null,
+    ifMatch,
+    expected,
+    baseUrl,
+    withGroups,
+    requestId,
+  }
+  const full = { ...values, leniencies: leniencyText(leniencies) }
+  const {
+    verdict,
+    memberId: _memberId,
+    ...answer
+  } = await lockingOwners(context, (db, ownersLocked) => updateUser(db, { ...full, ownersLocked })).catch(
+    (error: unknown) => {
+      throw isUniqueViolation(error, 'scim_users_user_name') ? userNameTaken() : error
+    },
+  )
+  switch (verdict) {
+    case null:
+      throw noUser(id)
+    case 'version':
+      throw versionConflict()
+    case 'raced':
+      return 'raced'
+    case 'same':
+    case 'lock':
+    case 'write':
+      return answer
+  }
+}
+
+export function versionConflict(): AppError {
+  return new AppError('version_conflict', 'The resource is no longer of the version in If-Match: read it again.')
+}
+
+/**
+ * Replaces a user (RFC 7644 §3.5.1).
+ * @throws {AppError} `not_found`, `version_conflict`, `scim_uniqueness`
+ */
+export async function replaceUser(
+  context: Context,
+  replacement: { id: string; resource: ScimResource; ifMatch: IfMatch; leniencies: readonly Leniency[] },
+): Promise<UserAnswer> {
+  return untilWon(() => saveUser(context, replacement))
+}
+
+/**
+ * Sets `active` alone, without reading the user.
+ * @throws {AppError} `not_found`, `version_conflict`
+ */
+export async function setUserActive(
+  context: Context,
+  change: { id: string; active: boolean; ifMatch: IfMatch; leniencies: readonly Leniency[] },
+): Promise<UserAnswer> {
+  return untilWon(() => saveUser(context, change))
+}
+
+/**
+ * Applies a PATCH to the user as it is, and to what it has become where another was faster.
+ * @throws {AppError} `not_found`, `version_conflict`, `scim_uniqueness`, and what `applyPatch` refuses
+ */
+export async function patchUser(
+  context: Context,
+  patch: { id: string; operations: readonly Operation[]; ifMatch: IfMatch; leniencies: readonly Leniency[] },
+): Promise<UserAnswer> {
+  const { id, operations, ifMatch } = patch
+  return untilWon(async () => {
+    const user = await getUser(context, id)
+    if (ifMatch !== null && !ifMatch.includes(user.version)) throw versionConflict()
+    const patched = applyPatch(fromRow(user), operations, { type: 'User', mode: context.caller.mode })
+    if (!patched.changed) return user
+    const leniencies = [...patch.leniencies, ...patched.leniencies]
+    return saveUser(context, { id, resource: patched.resource, ifMatch, expected: user.version, leniencies })
+  })
+}
+
+// ---- deleting
+
+type UserToDelete = CallerKey & { id: string }
+
+interface LockedUser {
+  id: string | null
+  version: number
+  memberId: string
+}
+
+/**
+ * Locks the user before it is deleted: memberships are added under a lock of the user's row, so the statement after this
+ * one sees all there will ever be.
+ */
+const lockUser = prepared<UserToDelete, LockedUser>(
+  'scim_user_lock',
+  key => sql`
+    WITH ${allowed(key)}, locked AS (
+      SELECT u.id, u.version, u.member_id
+        FROM allowed a
+        JOIN scim_users u ON u.workspace_id = ${key.workspaceId}::uuid AND u.directory_id = ${key.directoryId}::uuid AND u.id = ${key.id}::uuid
+         FOR UPDATE OF u
+    )
+    SELECT l.id, l.version, l.member_id AS "memberId" FROM allowed a LEFT JOIN locked l ON true`,
+)
+
+const deleteLockedUser = prepared<UserToDelete & { requestId: string }, { entryId: number; isMapped: boolean }>(
+  'scim_user_delete',
+  ({ workspaceId, directoryId, id, requestId }) => {
+    const here = (table: RawBuilder<unknown>) =>
+      sql`${table}.workspace_id = ${workspaceId}::uuid AND ${table}.directory_id = ${directoryId}::uuid`
+    return sql`
+      WITH written AS (
+        DELETE FROM scim_users u WHERE ${here(sql`u`)} AND u.id = ${id}::uuid
+        RETURNING workspace_id, directory_id, id, member_id, external_id
+      ), memberships AS (
+        DELETE FROM scim_group_members m WHERE ${here(sql`m`)} AND m.user_id = ${id}::uuid RETURNING group_id
+      ), touched AS (
+        UPDATE scim_groups g SET version = g.version + 1, updated_at = now()
+          FROM memberships m WHERE ${here(sql`g`)} AND g.id = m.group_id
+      ), counted AS (${countSql('User', 'deleted', sql`written`)}),
+      remembered AS (
+        INSERT INTO scim_former_users (workspace_id, directory_id, external_id, member_id)
+        SELECT workspace_id, directory_id, external_id, member_id FROM written WHERE external_id IS NOT NULL
+        ON CONFLICT (workspace_id, directory_id, external_id) DO UPDATE SET member_id = excluded.member_id, deleted_at = now()
+      ), leaving AS (
+        SELECT w.member_id FROM written w JOIN members m ON m.workspace_id = w.workspace_id AND m.id = w.member_id AND m.status <> 'deactivated'
+      ),
+      ${endAccessCtes({ workspaceId: sql`${workspaceId}::uuid`, by: sql`'directory'`, reason: sql`'scim_user.deleted'` })},
+      entry AS (${insertEntrySql({
+        workspaceId: sql`w.workspace_id`,
+        action: sql`'scim_user.deleted'`,
+        actorType: sql`'directory'`,
+        actorId: sql`w.directory_id::text`,
+        requestId: sql`${requestId}::text`,
+        memberId: sql`w.member_id`,
+        targetType: sql`'scim_user'`,
+        targetId: sql`w.id::text`,
+        detail: sql`jsonb_strip_nulls(jsonb_build_object(
+          'groupsLeft', (SELECT count(*) FROM memberships),
+          'sessionsEnded', CASE WHEN EXISTS (SELECT FROM ended) THEN (SELECT count(*) FROM ended_sessions) END,
+          'keptLastOwner', CASE WHEN EXISTS (SELECT FROM leaving) AND NOT EXISTS (SELECT FROM ended) THEN true END))`,
+        from: sql`written w`,
+      })}),
+      history AS (${endedAccessHistory(sql`${workspaceId}::uuid`)})
+      SELECT entry.id AS "entryId",
+             EXISTS (SELECT FROM memberships) AND EXISTS (SELECT FROM group_mappings g WHERE ${here(sql`g`)}) AS "isMapped"
+        FROM entry`
+  },
+)
+
+/**
+ * Deletes a user: its names are free at once, its memberships gone, its member's access ended. The member stays, so that
+ * whoever comes back finds their work.
+ * @throws {AppError} `not_found`, `version_conflict`
+ */
+export async function deleteUser(context: Context, { id, ifMatch }: { id: string; ifMatch: IfMatch }): Promise<void> {
+  await retryDeadlocks(() => context.db.transaction().execute(trx => deleteUserIn(trx, context, { id, ifMatch })))
+}
+
+async function deleteUserIn(
+  trx: Trx,
+  context: Context,
+  { id, ifMatch }: { id: string; ifMatch: IfMatch },
+): Promise<void> {
+  const { caller, roles, requestId } = context
+  const { workspaceId } = caller
+  const user = firstRow(await lockUser(trx, { ...callerKey(caller), id }))
+  if (user.id === null) throw noUser(id)
+  if (ifMatch !== null && !ifMatch.includes(user.version)) throw versionConflict()
+  const memberIds = [user.memberId]
+  await lockOwners(trx, { workspaceId, memberIds })
+  const [deleted] = await deleteLockedUser(trx, { ...callerKey(caller), id, requestId })
+  if (deleted?.isMapped) await recomputeAccess(trx, { workspaceId, memberIds, entryId: deleted.entryId, roles })
+}
