@@ -4,7 +4,8 @@ CREATE TABLE members (
   id                    uuid NOT NULL,
   -- As received, and folded for comparison. Absent where a directory sent none, or one that another member holds.
   email                 text,
-  email_key             text,
+  -- In the order of its characters, so that the unique index also finds addresses by how they begin.
+  email_key             text COLLATE "C",
   display_name          text,
   status                text NOT NULL CHECK (status IN ('invited', 'active', 'deactivated')),
   deactivated_by        text CHECK (deactivated_by IN ('admin', 'directory')),

@@ -25,7 +25,8 @@ CREATE TABLE group_mappings (
   updated_at    timestamptz(3) NOT NULL DEFAULT now(),
   PRIMARY KEY (workspace_id, id),
   FOREIGN KEY (workspace_id, directory_id, scim_group_id) REFERENCES scim_groups ON DELETE CASCADE,
-  FOREIGN KEY (workspace_id, group_id) REFERENCES groups ON DELETE CASCADE,
+  -- No cascade: deleting an Assist group must not silently take the role that the same mapping gives.
+  FOREIGN KEY (workspace_id, group_id) REFERENCES groups,
   CHECK (group_id IS NOT NULL OR role IS NOT NULL)
 );
 CREATE UNIQUE INDEX group_mappings_rule ON group_mappings (workspace_id, directory_id, scim_group_id, group_id, role) NULLS NOT DISTINCT;

@@ -2,6 +2,8 @@ import cookie from '@fastify/cookie'
 import cors from '@fastify/cors'
 import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { JWTVerifyGetKey } from 'jose'
+import { memberRoutes } from './access/member-routes.ts'
+import { accessRoutes } from './access/routes.ts'
 import { activityRoutes } from './activity/routes.ts'
 import type { Config } from './config.ts'
 import type { Db } from './db/database.ts'
@@ -21,6 +23,7 @@ import { getSessionById, getSessionByToken, sessionActor } from './members/sessi
 import { createGuardedFetch, type OutboundOptions } from './oidc/guarded-fetch.ts'
 import { createProviders } from './oidc/provider.ts'
 import { ssoRoutes } from './sso/routes.ts'
+import { scim } from './scim/plugin.ts'
 import { createSecretBox } from './sso/secret-box.ts'
 import { uuid7 } from './uuid7.ts'
 import { domainRoutes } from './workspaces/domain-routes.ts'
@@ -107,12 +110,17 @@ export async function buildApp({
   // Assist's back-ends
   await app.register(workspaceRoutes, { config, db, authenticate })
 
+  // Identity providers that keep a directory in sync
+  await app.register(scim, { config, db })
+
   // Admins of a workspace
   await app.register(async admin => {
     problemErrors(admin)
     guardWorkspace(admin, { config, authenticate, workspaceExists: id => workspaceExists(db, id) })
     refuseUnreadInput(admin)
     await admin.register(activityRoutes, { db })
+    await admin.register(memberRoutes, { config, db })
+    await admin.register(accessRoutes, { config, db })
     await admin.register(domainRoutes, { config, db })
     await admin.register(ssoRoutes, { config, db, box, providers })
     await admin.register(directoryRoutes, { config, db })

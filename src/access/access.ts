@@ -1,9 +1,12 @@
-import { sql } from 'kysely'
+import { sql, type RawBuilder } from 'kysely'
 import type { Trx } from '../db/database.ts'
+
+/** Members by their ids, or by a query of their ids, which then never leave the database. It is run more than once. */
+export type MemberIds = readonly string[] | RawBuilder<unknown>
 
 export interface Recomputation {
   workspaceId: string
-  memberIds: string[]
+  memberIds: MemberIds
   /** The activity entry that caused it. */
   entryId: number
   /** The roles of the configuration, lowest first. */
@@ -33,16 +36,16 @@ export interface RecomputedAccess {
  * does, and never below a manual floor. Groups: those of every mapping whose scim group the member is in, directly or
  * through nested groups. Status plays no part: a deactivated member keeps what they would come back to.
  *
- * One statement for any number of members, after a lock that is taken only if one of them is an owner.
+ * One statement for any number of members, after one that locks them.
  */
 export async function recomputeAccess(trx: Trx, recomputation: Recomputation): Promise<RecomputedAccess> {
   const { workspaceId, memberIds, entryId, roles } = recomputation
-  if (memberIds.length === 0) return { changes: [], keptOwners: [] }
+  if ('length' in memberIds && memberIds.length === 0) return { changes: [], keptOwners: [] }
   await lockOwners(trx, { workspaceId, memberIds })
   const { rows } = await sql<AccessChange & { kept: boolean; changed: boolean }>`
     WITH RECURSIVE target AS (
       SELECT id, role, status, manual_role, manual_policy
-        FROM members WHERE workspace_id = ${workspaceId} AND id = ANY (${memberIds}::uuid[])
+        FROM members WHERE workspace_id = ${workspaceId} AND id IN (${idQuery(memberIds)})
     ), reach AS (
       SELECT u.member_id, g.directory_id, g.group_id
         FROM target t
@@ -79,7 +82,7 @@ export async function recomputeAccess(trx: Trx, recomputation: Recomputation): P
             AND NOT EXISTS (SELECT FROM derived o WHERE o.role = 'owner' AND o.status = 'active')
             AND NOT EXISTS (SELECT FROM members o
                              WHERE o.workspace_id = ${workspaceId} AND o.role = 'owner' AND o.status = 'active'
-                               AND o.id <> ALL (${memberIds}::uuid[])) AS kept
+                               AND NOT EXISTS (SELECT FROM target t WHERE t.id = o.id)) AS kept
        ) k
     ), difference AS MATERIALIZED (
       SELECT coalesce(h.member_id, w.member_id) AS member_id, coalesce(h.group_id, w.group_id) AS group_id,
@@ -121,16 +124,56 @@ export async function recomputeAccess(trx: Trx, recomputation: Recomputation): P
 }
 
 /**
- * Makes changes to a workspace's owners wait for each other, so that two of them cannot each leave the other as the last.
- * Takes no lock where none of the members is an owner.
+ * Makes changes to the same members wait for each other, so that each derives from what the other has committed; and, where
+ * one of the members is an owner, changes to all owners, so that two cannot each leave the other as the last. Members come
+ * before the workspace, everywhere, or two of these would wait for each other.
  */
 export async function lockOwners(
   trx: Trx,
-  { workspaceId, memberIds }: { workspaceId: string; memberIds: string[] },
+  { workspaceId, memberIds }: { workspaceId: string; memberIds: MemberIds },
 ): Promise<void> {
   await sql`
+    WITH locked AS MATERIALIZED (
+      SELECT role FROM members
+       WHERE workspace_id = ${workspaceId} AND id IN (${idQuery(memberIds)})
+       ORDER BY id FOR NO KEY UPDATE
+    )
     SELECT FROM workspaces
-     WHERE id = ${workspaceId}
-       AND EXISTS (SELECT FROM members WHERE workspace_id = ${workspaceId} AND id = ANY (${memberIds}::uuid[]) AND role = 'owner')
+     WHERE id = ${workspaceId} AND EXISTS (SELECT FROM locked WHERE role = 'owner')
        FOR NO KEY UPDATE`.execute(trx)
+}
+
+function idQuery(memberIds: MemberIds): RawBuilder<unknown> {
+  return 'length' in memberIds ? sql`SELECT unnest(${memberIds}::uuid[])` : memberIds
+}
+
+export interface ScimGroupKey {
+  workspaceId: string
+  directoryId: string
+  scimGroupId: string
+}
+
+/** The members in a scim group, directly or through groups in it: whom a mapping of the group concerns. */
+export function membersOfScimGroup(group: ScimGroupKey): RawBuilder<unknown> {
+  const { workspaceId, directoryId } = group
+  return sql`
+    SELECT u.member_id
+      FROM (${groupsInScimGroup(group)}) i
+      JOIN scim_group_members g
+        ON g.workspace_id = ${workspaceId} AND g.directory_id = ${directoryId} AND g.group_id = i.id
+      JOIN scim_users u ON u.workspace_id = g.workspace_id AND u.directory_id = g.directory_id AND u.id = g.user_id`
+}
+
+/** A scim group and all groups in it, however deep. */
+export function groupsInScimGroup({ workspaceId, directoryId, scimGroupId }: ScimGroupKey): RawBuilder<unknown> {
+  return sql`
+    WITH RECURSIVE inner_groups AS (
+      SELECT ${scimGroupId}::uuid AS id
+       UNION
+      SELECT s.subgroup_id
+        FROM inner_groups i
+        JOIN scim_group_subgroups s
+          ON s.workspace_id = ${workspaceId} AND s.directory_id = ${directoryId} AND s.group_id = i.id
+    )
+    SELECT id FROM inner_groups`
 }

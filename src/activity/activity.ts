@@ -15,6 +15,7 @@ export const actions = [
   'sso_login.refused',
   'session.ended',
   'member.invited',
+  'member.invitation_withdrawn',
   'member.provisioned',
   'member.activated',
   'member.updated',
