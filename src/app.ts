@@ -22,6 +22,7 @@ import { sessionRoutes } from './login/session-routes.ts'
 import { getSessionById, getSessionByToken, sessionActor } from './members/sessions.ts'
 import { createGuardedFetch, type OutboundOptions } from './oidc/guarded-fetch.ts'
 import { createProviders } from './oidc/provider.ts'
+import { scim } from './scim/plugin.ts'
 import { ssoRoutes } from './sso/routes.ts'
 import { scim } from './scim/plugin.ts'
 import { createSecretBox } from './sso/secret-box.ts'
@@ -109,6 +110,9 @@ export async function buildApp({
 
   // Assist's back-ends
   await app.register(workspaceRoutes, { config, db, authenticate })
+
+  // Identity providers that keep a directory in sync
+  await app.register(scim, { config, db })
 
   // Identity providers that keep a directory in sync
   await app.register(scim, { config, db })
