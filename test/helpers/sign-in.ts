@@ -161,7 +161,7 @@ export function makeBrowser({ test, idp }: Pick<SignInWorld, 'test' | 'idp'>): B
         handoff_challenge: challenge,
         ...(returnTo !== undefined && { return_to: returnTo }),
       })
-      const reply = await browser.get(`/sso/${acme.workspaceId}/start?${query}`, {
+      const reply = await browser.get(`/sso/${acme.workspaceId}/start?${query.toString()}`, {
         ...(headers && { headers }),
         ...(address && { address }),
       })

@@ -84,7 +84,7 @@ t.test('oidc-cb-002: ten tabs reopened at once, on two replicas, all finish', as
       return idp.authorize(authorizationUrl)
     }),
   )
-  for (const [name, value] of [...twin.cookies]) browser.cookies.set(name, value)
+  for (const [name, value] of twin.cookies) browser.cookies.set(name, value)
   for (const [name, value] of browser.cookies) twin.cookies.set(name, value)
   const landings = await Promise.all(tabs.map((tab, index) => (index % 2 ? twin : browser).open(tab)))
   t.same(
@@ -139,8 +139,13 @@ t.test('oidc-cb-005: a prefetch uses nothing up', async t => {
   const acme = await makeAcme()
   const browser = makeBrowser(world)
   const callback = await browser.reachCallback(acme)
-  for (const headers of [{ 'sec-purpose': 'prefetch;prerender' }, { purpose: 'prefetch' }, { 'x-moz': 'prefetch' }]) {
-    const reply = await browser.get(callback, { headers: headers as Record<string, string> })
+  const purposes: Record<string, string>[] = [
+    { 'sec-purpose': 'prefetch;prerender' },
+    { purpose: 'prefetch' },
+    { 'x-moz': 'prefetch' },
+  ]
+  for (const headers of purposes) {
+    const reply = await browser.get(callback, { headers })
     t.equal(reply.statusCode, 204)
     t.equal(reply.headers['cache-control'], 'no-store')
   }
