@@ -146,15 +146,22 @@ export async function deleteMapping(
 }
 
 /**
- * Holds up changes to who is in a scim group, so that none of them misses the mapping while the mapping misses it.
+ * Holds up changes to who is in a scim group, and has those under way be decided again by what it is mapped to then: so none
+ * of them misses the mapping while the mapping misses it.
  * @throws {AppError} `not_found`
  */
 async function lockScimGroup(trx: Trx, key: ScimGroupKey): Promise<void> {
   const { workspaceId, directoryId, scimGroupId } = key
   const { rows } = await sql<{ id: string }>`
-    SELECT id FROM scim_groups
-     WHERE workspace_id = ${workspaceId} AND directory_id = ${directoryId} AND id IN (${groupsInScimGroup(key)})
-     ORDER BY id FOR UPDATE`.execute(trx)
+    WITH locked AS (
+      SELECT id FROM scim_groups
+       WHERE workspace_id = ${workspaceId} AND directory_id = ${directoryId} AND id IN (${groupsInScimGroup(key)})
+       ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE scim_groups g SET reach_version = g.reach_version + 1
+      FROM locked l
+     WHERE g.workspace_id = ${workspaceId} AND g.directory_id = ${directoryId} AND g.id = l.id
+    RETURNING g.id`.execute(trx)
   if (rows.some(row => row.id === scimGroupId)) return
   throw new AppError(
     'not_found',

@@ -162,6 +162,34 @@ t.test('however many people a mapping concerns, the number of statements is the 
   t.equal(forThirty.length, forOne.length)
 })
 
+t.test('a mapping and a SCIM client that fills its group at the same moment do not miss each other', async t => {
+  const { addScimGroup, addUser, map, send, directoryId, accessOf, app } = await makeWorld(t)
+  const { token } = (await send('POST', `/directories/${directoryId}/tokens`)).json()
+  const join = (group: string, userId: string) =>
+    app.inject({
+      method: 'PATCH',
+      url: `/scim/v2/${directoryId}/Groups/${group}`,
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/scim+json' },
+      payload: {
+        schemas: ['urn:ietf:params:scim:api:messages:2.0:PatchOp'],
+        Operations: [{ op: 'add', path: 'members', value: [{ value: userId }] }],
+      },
+    })
+  const people = await Promise.all(
+    Array.from({ length: 8 }, async (_each, index) => {
+      const group = await addScimGroup(`group-${index}`)
+      const member = await addUser(`user-${index}`)
+      const [user] = (await send('GET', `/members/${member}`)).json().directoryUsers
+      return { group, member, user: user.userId as string }
+    }),
+  )
+  const replies = await Promise.all(
+    people.flatMap(each => [join(each.group, each.user), map(each.group, { role: 'admin' })]),
+  )
+  for (const reply of replies) t.ok(reply.statusCode < 300, reply.body)
+  for (const { member } of people) t.equal((await accessOf(member)).role, 'admin')
+})
+
 t.test('mappings made at the same moment for the same people add up', async t => {
   const { addScimGroup, addUser, map, accessOf } = await makeWorld(t)
   const groups = await Promise.all(['a', 'b', 'c', 'd'].map(name => addScimGroup(name)))

@@ -54,7 +54,7 @@ function expected(world: World, member: number): { role: Role; groups: number[] 
   const derived = mapped[0] ?? world.defaultRole
   const { manual } = world.members[member]!
   const lifted = manual && (manual.policy === 'locked' || rank(manual.role) > rank(derived)) ? manual.role : derived
-  return { role: lifted, groups: [...new Set(given.flatMap(each => each.to ?? []))].toSorted() }
+  return { role: lifted, groups: [...new Set(given.flatMap(each => each.to ?? []))].toSorted((a, b) => a - b) }
 }
 
 /** Writes the world's sources, and members who have only a first role yet. */
@@ -152,7 +152,7 @@ t.test('role and groups are what the rules say, for any sources, and deriving th
       groups: memberships
         .filter(each => each.member_id === id)
         .map(each => ids.assistGroups.indexOf(each.group_id))
-        .toSorted(),
+        .toSorted((a, b) => a - b),
     }))
     t.same(
       seen,
