@@ -1,0 +1,157 @@
+import type { LightMyRequestResponse } from 'fastify'
+import type { Test } from 'tap'
+import { makeOpaqueToken } from '../../src/opaque-token.ts'
+import { uuid7 } from '../../src/uuid7.ts'
+import { makeApp, makeWorkspace, type TestApp, type TestAppOptions } from './app.ts'
+
+export const USER = 'urn:ietf:params:scim:schemas:core:2.0:User'
+export const GROUP = 'urn:ietf:params:scim:schemas:core:2.0:Group'
+export const ENTERPRISE = 'urn:ietf:params:scim:schemas:extension:enterprise:2.0:User'
+const PATCH_OP = 'urn:ietf:params:scim:api:messages:2.0:PatchOp'
+
+export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
+export type Headers = Record<string, string>
+export type Json = Record<string, any>
+
+export interface Operation {
+  op: string
+  path?: string
+  value?: unknown
+}
+
+/** A directory and its identity provider, which calls over HTTP. */
+export interface TestDirectory extends TestApp {
+  workspaceId: string
+  directoryId: string
+  token: string
+  /** The admin API of the workspace, and an owner's headers for it. */
+  url: string
+  headers: { authorization: string }
+  send: (method: Method, path: string, sent?: { body?: unknown; headers?: Headers }) => Promise<LightMyRequestResponse>
+  /** Sends, and fails the test where the answer is not of the status. Gives the body. */
+  get: (path: string, status?: number) => Promise<Json>
+  createUser: (user: Json, status?: number) => Promise<Json>
+  createGroup: (displayName: string, memberIds?: string[], status?: number) => Promise<Json>
+  patch: (path: string, ...operations: Operation[]) => Promise<LightMyRequestResponse>
+  /** The member that a user stands for. */
+  memberOf: (userId: string) => Promise<Json>
+  /** The entries of the workspace from SCIM, oldest first. */
+  entries: () => Promise<{ action: string; reason: string | null; member_id: string | null; detail: any }[]>
+}
+
+export interface TestDirectoryOptions extends TestAppOptions {
+  mode?: 'tolerant' | 'strict'
+  /** Another directory of the same workspace. */
+  sibling?: TestDirectory
+}
+
+export async function makeDirectory(t: Test, options: TestDirectoryOptions = {}): Promise<TestDirectory> {
+  const { mode = 'tolerant', sibling, ...rest } = options
+  const test = sibling ?? (await makeApp(t, rest))
+  const { workspaceId, url, headers } = sibling ?? (await makeWorkspace(test))
+  const directoryId = uuid7()
+  const { db } = test
+  await db
+    .insertInto('directories')
+    .values({ workspace_id: workspaceId, id: directoryId, name: 'Okta', mode })
+    .execute()
+  const token = await makeToken(test, { workspaceId, directoryId })
+  return {
+    ...test,
+    ...callsOf(t, test, { directoryId, token }),
+    workspaceId,
+    directoryId,
+    token,
+    url,
+    headers,
+    ...readsOf(test, workspaceId),
+  }
+}
+
+/** The same directory through another replica of the service. */
+export async function makeReplica(
+  t: Test,
+  directory: TestDirectory,
+  options: TestAppOptions = {},
+): Promise<TestDirectory> {
+  const test = await makeApp(t, { ...options, beside: directory })
+  return { ...directory, ...test, ...callsOf(t, test, directory) }
+}
+
+export async function makeToken(
+  { db }: Pick<TestApp, 'db'>,
+  { workspaceId, directoryId }: { workspaceId: string; directoryId: string },
+): Promise<string> {
+  const { token, hash } = makeOpaqueToken('scim', workspaceId)
+  const key = { workspace_id: workspaceId, directory_id: directoryId }
+  await db
+    .insertInto('directory_credentials')
+    .values({ ...key, id: uuid7(), token_hash: hash, hint: token.slice(-4) })
+    .execute()
+  return token
+}
+
+function callsOf(t: Test, { app }: TestApp, { directoryId, token }: { directoryId: string; token: string }) {
+  const send: TestDirectory['send'] = async (method, path, { body, headers = {} } = {}) =>
+    app.inject({
+      method,
+      url: `/scim/v2/${directoryId}${path}`,
+      headers: {
+        authorization: `Bearer ${token}`,
+        ...(body !== undefined && { 'content-type': 'application/scim+json' }),
+        ...headers,
+      },
+      ...(body !== undefined && { payload: typeof body === 'string' ? body : JSON.stringify(body) }),
+    })
+  const expect = async (status: number, reply: LightMyRequestResponse): Promise<Json> => {
+    if (reply.statusCode !== status) t.fail(`expected ${status}, got ${reply.statusCode} ${reply.body.slice(0, 500)}`)
+    return reply.body === '' ? {} : (reply.json() as Json)
+  }
+  return {
+    send,
+    get: async (path: string, status = 200) => expect(status, await send('GET', path)),
+    createUser: async (user: Json, status = 201) =>
+      expect(status, await send('POST', '/Users', { body: { schemas: [USER], ...user } })),
+    createGroup: async (displayName: string, memberIds: string[] = [], status = 201) => {
+      const members = memberIds.map(value => ({ value }))
+      return expect(status, await send('POST', '/Groups', { body: { schemas: [GROUP], displayName, members } }))
+    },
+    patch: async (path: string, ...operations: Operation[]) =>
+      send('PATCH', path, { body: { schemas: [PATCH_OP], Operations: operations } }),
+  }
+}
+
+function readsOf({ db }: TestApp, workspaceId: string) {
+  return {
+    memberOf: async (userId: string): Promise<Json> => {
+      const user = db.selectFrom('scim_users').select('member_id').where('id', '=', userId)
+      return db.selectFrom('members').selectAll().where('id', '=', user).executeTakeFirstOrThrow()
+    },
+    entries: () =>
+      db
+        .selectFrom('activity_entries')
+        .select(['action', 'reason', 'member_id', 'detail'])
+        .where('workspace_id', '=', workspaceId)
+        .where(eb => eb.or([eb('action', 'like', 'scim_%'), eb('action', '=', 'directory.request_refused')]))
+        .orderBy('id')
+        .execute(),
+  }
+}
+
+/** A session of a member, as a sign-in leaves it. */
+export async function startSession({ db }: Pick<TestApp, 'db'>, member: Json): Promise<{ authorization: string }> {
+  const { token, hash } = makeOpaqueToken('ses', member.workspace_id)
+  await db
+    .insertInto('sessions')
+    .values({
+      workspace_id: member.workspace_id,
+      id: uuid7(),
+      member_id: member.id,
+      token_hash: hash,
+      issuer: 'https://idp.example.com',
+      subject: member.id,
+      expires_at: new Date(Date.now() + 3_600_000).toISOString(),
+    })
+    .execute()
+  return { authorization: `Bearer ${token}` }
+}
