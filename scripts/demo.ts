@@ -18,6 +18,8 @@ if (options.port !== undefined && !/^[1-9]\d{0,4}$/.test(options.port)) {
 
 const interruption = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => interruption.abort())
+// Whoever reads may have read enough: `npm run demo | head`.
+process.stdout.on('error', () => interruption.abort())
 
 try {
   await main()
