@@ -24,7 +24,6 @@ import { createGuardedFetch, type OutboundOptions } from './oidc/guarded-fetch.t
 import { createProviders } from './oidc/provider.ts'
 import { scim } from './scim/plugin.ts'
 import { ssoRoutes } from './sso/routes.ts'
-import { scim } from './scim/plugin.ts'
 import { createSecretBox } from './sso/secret-box.ts'
 import { uuid7 } from './uuid7.ts'
 import { domainRoutes } from './workspaces/domain-routes.ts'
@@ -110,9 +109,6 @@ export async function buildApp({
 
   // Assist's back-ends
   await app.register(workspaceRoutes, { config, db, authenticate })
-
-  // Identity providers that keep a directory in sync
-  await app.register(scim, { config, db })
 
   // Identity providers that keep a directory in sync
   await app.register(scim, { config, db })
