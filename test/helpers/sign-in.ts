@@ -39,17 +39,19 @@ export interface WorldOptions {
   /** Another replica on the database of this world, reaching the same provider. */
   beside?: SignInWorld
   issuer?: string
+  /** For one call to a provider. */
+  timeoutMs?: number
 }
 
 export async function makeSignInWorld(
   t: Test,
-  { settings = {}, beside, issuer }: WorldOptions = {},
+  { settings = {}, beside, issuer, timeoutMs = 5_000 }: WorldOptions = {},
 ): Promise<SignInWorld> {
   const network = beside?.network ?? makeNetwork()
   const idp = beside?.idp ?? (await makeScriptedProvider(t, { network, ...(issuer !== undefined && { issuer }) }))
   const test = await makeApp(t, {
     settings: { LOGIN_STARTS_PER_MINUTE: '10000', LOGIN_OPEN_ATTEMPTS: '10000', ...settings },
-    options: { outbound: { ...network.outbound, failureStepMs: 20 } },
+    options: { outbound: { ...network.outbound, timeoutMs, failureStepMs: 20 } },
     ...(beside && { beside: beside.test }),
   })
   return { test, network, idp, makeAcme: config => makeAcme(test, idp, config) }
