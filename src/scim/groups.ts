@@ -121,22 +121,22 @@ async function findUnknown(
 
 /**
  * CTEs that find and lock the ids of `source` among users and groups. The lock of a user's row keeps a concurrent deletion
- * waiting, which then removes this membership too: there is no foreign key to do so.
+ * waiting, which then removes this membership too: there is no foreign key to do so. Laterals with OFFSET 0 make each a
+ * look-up by key: a plan made on stale estimates would compare everybody with everybody.
  */
 function foundCtes(
   { workspaceId, directoryId, id }: Params<GroupKey>,
   source: RawBuilder<unknown>,
 ): RawBuilder<unknown> {
+  const here = sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid`
   return sql`
     found_users AS (
       SELECT u.id FROM ${source} w
-        JOIN scim_users u ON u.workspace_id = ${workspaceId}::uuid AND u.directory_id = ${directoryId}::uuid AND u.id = w.id
-         FOR KEY SHARE OF u
+       CROSS JOIN LATERAL (SELECT id FROM scim_users WHERE ${here} AND id = w.id OFFSET 0 FOR KEY SHARE) u
     ), found_groups AS (
       SELECT g.id FROM ${source} w
-        JOIN scim_groups g ON g.workspace_id = ${workspaceId}::uuid AND g.directory_id = ${directoryId}::uuid AND g.id = w.id
-         AND g.id <> ${id}::uuid
-         FOR KEY SHARE OF g
+       CROSS JOIN LATERAL (
+         SELECT id FROM scim_groups WHERE ${here} AND id = w.id AND id <> ${id}::uuid OFFSET 0 FOR KEY SHARE) g
     )`
 }
 
@@ -256,7 +256,10 @@ interface SavedRow extends StoredRow {
   changedGroups: string[] | null
 }
 
-/** How a statement is told what changes: a CTE `difference (id, is_added, kind)`, the kind only of what is removed. */
+/**
+ * How a statement is told what changes: a CTE `difference (id, is_added, kind, place)`. Kind and place, the `ctid` of the
+ * row, are those of what is removed: by its place a row is deleted without looking for it again.
+ */
 interface ChangeOf<Values> {
   name: string
   difference: (values: Params<SaveValues & Values>) => RawBuilder<unknown>
@@ -329,12 +332,12 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
         SELECT w.workspace_id, w.directory_id, w.id, u.id FROM written w CROSS JOIN found_groups u
         ON CONFLICT DO NOTHING RETURNING subgroup_id
       ), removed AS (
-        DELETE FROM scim_group_members m USING written w, difference d
-         WHERE ${here(sql`m`)} AND m.group_id = w.id AND m.user_id = d.id AND NOT d.is_added AND d.kind = 'User'
+        DELETE FROM scim_group_members m
+         WHERE m.ctid = ANY (ARRAY(SELECT d.place FROM difference d, written WHERE d.kind = 'User'))
         RETURNING m.user_id
       ), freed AS (
-        DELETE FROM scim_group_subgroups s USING written w, difference d
-         WHERE ${here(sql`s`)} AND s.group_id = w.id AND s.subgroup_id = d.id AND NOT d.is_added AND d.kind = 'Group'
+        DELETE FROM scim_group_subgroups s
+         WHERE s.ctid = ANY (ARRAY(SELECT d.place FROM difference d, written WHERE d.kind = 'Group'))
         RETURNING s.subgroup_id
       ), entry AS (${insertEntrySql({
         workspaceId: sql`w.workspace_id`,
@@ -372,7 +375,7 @@ const changeGroup = saveStatement<{ add: readonly string[]; remove: readonly str
   name: 'scim_group_change',
   difference: values => sql`
     difference AS MATERIALIZED (
-      SELECT w.id, true AS is_added, NULL AS kind
+      SELECT w.id, true AS is_added, NULL AS kind, NULL::tid AS place
         FROM (SELECT DISTINCT id FROM unnest(${values.add}::uuid[]) AS w (id)) w
         LEFT JOIN LATERAL (
           SELECT true AS held FROM scim_group_members WHERE ${inGroup(values)} AND user_id = w.id
@@ -380,9 +383,9 @@ const changeGroup = saveStatement<{ add: readonly string[]; remove: readonly str
           SELECT true FROM scim_group_subgroups WHERE ${inGroup(values)} AND subgroup_id = w.id OFFSET 0) h ON true
        WHERE h.held IS NULL
        UNION ALL
-      SELECT user_id, false, 'User' FROM scim_group_members WHERE ${inGroup(values)} AND user_id = ANY (${values.remove}::uuid[])
+      SELECT user_id, false, 'User', ctid FROM scim_group_members WHERE ${inGroup(values)} AND user_id = ANY (${values.remove}::uuid[])
        UNION ALL
-      SELECT subgroup_id, false, 'Group' FROM scim_group_subgroups WHERE ${inGroup(values)} AND subgroup_id = ANY (${values.remove}::uuid[])
+      SELECT subgroup_id, false, 'Group', ctid FROM scim_group_subgroups WHERE ${inGroup(values)} AND subgroup_id = ANY (${values.remove}::uuid[])
     )`,
   sent: () => sql`NULL::text`,
 })
@@ -395,10 +398,10 @@ const replaceMembers = saveStatement<{ members: readonly string[] }>({
   name: 'scim_group_replace',
   difference: values => sql`
     difference AS MATERIALIZED (
-      SELECT coalesce(h.id, w.id) AS id, h.id IS NULL AS is_added, h.kind
-        FROM (SELECT user_id AS id, 'User' AS kind FROM scim_group_members WHERE ${inGroup(values)}
+      SELECT coalesce(h.id, w.id) AS id, h.id IS NULL AS is_added, h.kind, h.place
+        FROM (SELECT user_id AS id, 'User' AS kind, ctid AS place FROM scim_group_members WHERE ${inGroup(values)}
               UNION ALL
-              SELECT subgroup_id, 'Group' FROM scim_group_subgroups WHERE ${inGroup(values)}) h
+              SELECT subgroup_id, 'Group', ctid FROM scim_group_subgroups WHERE ${inGroup(values)}) h
         FULL JOIN (SELECT DISTINCT id FROM unnest(${values.members}::uuid[]) AS w (id)) w ON w.id = h.id
        WHERE h.id IS NULL OR w.id IS NULL
     )`,
@@ -535,7 +538,7 @@ async function membersBehind(
        UNION
       SELECT s.subgroup_id FROM inside i JOIN scim_group_subgroups s ON ${here('s')} AND s.group_id = i.id
     )
-    SELECT u.member_id AS "memberId" FROM unnest(${userIds}::uuid[]) AS c (id) JOIN scim_users u ON ${here('u')} AND u.id = c.id
+    SELECT u.member_id AS "memberId" FROM scim_users u WHERE ${here('u')} AND u.id = ANY (${userIds}::uuid[])
      UNION
     SELECT u.member_id FROM inside i
       JOIN scim_group_members m ON ${here('m')} AND m.group_id = i.id
@@ -636,11 +639,12 @@ const removeGroup = prepared<DeleteValues, DeletedRow>('scim_group_delete', valu
          AND (${values.recomputes}::boolean OR NOT v.is_mapped)
       RETURNING g.workspace_id, g.directory_id, g.id, g.display_name
     ), members_gone AS (
-      DELETE FROM scim_group_members m USING written w WHERE ${here(sql`m`)} AND m.group_id = w.id RETURNING m.user_id
+      DELETE FROM scim_group_members m
+       WHERE ${here(sql`m`)} AND m.group_id = ${values.id}::uuid AND EXISTS (SELECT FROM written) RETURNING m.user_id
     ), outer_touched AS (
       UPDATE scim_groups g SET version = g.version + 1, updated_at = now()
         FROM written w, scim_group_subgroups s
-       WHERE ${here(sql`s`)} AND s.subgroup_id = w.id AND ${here(sql`g`)} AND g.id = s.group_id
+       WHERE ${here(sql`s`)} AND s.subgroup_id = ${values.id}::uuid AND ${here(sql`g`)} AND g.id = s.group_id
     ), counted AS (${countSql('Group', 'deleted', sql`written`)}),
     entry AS (${insertEntrySql({
       workspaceId: sql`w.workspace_id`,

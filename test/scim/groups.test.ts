@@ -1,0 +1,267 @@
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { uuid7 } from '../../src/uuid7.ts'
+import { GROUP, makeDirectory, type Json, type TestDirectory } from '../helpers/scim.ts'
+
+/** A directory with users, and what is needed to see their access. */
+async function makeWorld(t: Test, names: string[] = ['ana', 'bea', 'cem']) {
+  const directory = await makeDirectory(t)
+  const users: Json[] = []
+  for (const userName of names) users.push(await directory.createUser({ userName }))
+  const ids = users.map(user => user.id as string)
+  return { ...directory, ids, ...accessOf(directory) }
+}
+
+function accessOf({ db, app, url, headers, memberOf, directoryId }: TestDirectory) {
+  return {
+    /** Maps a scim group to a role, or to an Assist group that is made for it. */
+    map: async (scimGroupId: string, { role, group }: { role?: string; group?: string }) => {
+      const post = (path: string, payload: object) =>
+        app.inject({ method: 'POST', url: `${url}${path}`, headers, payload })
+      const groupId = group && ((await post('/groups', { name: group })).json().id as string)
+      const reply = await post('/group-mappings', {
+        directoryId,
+        scimGroupId,
+        ...(role && { role }),
+        ...(groupId && { groupId }),
+      })
+      if (reply.statusCode !== 201) throw new Error(reply.body)
+    },
+    roleOf: async (userId: string) => (await memberOf(userId)).role as string,
+    groupsOf: async (userId: string) => {
+      const member = await memberOf(userId)
+      const rows = await db
+        .selectFrom('group_memberships as m')
+        .innerJoin('groups as g', 'g.id', 'm.group_id')
+        .select('g.name')
+        .where('m.member_id', '=', member.id)
+        .orderBy('g.name')
+        .execute()
+      return rows.map(row => row.name)
+    },
+  }
+}
+
+const members = (group: Json): string[] => ((group.members ?? []) as Json[]).map(member => member.value).toSorted()
+const add = (...ids: string[]) => ({ op: 'add', path: 'members', value: ids.map(value => ({ value })) })
+const remove = (id: string) => ({ op: 'remove', path: `members[value eq "${id}"]` })
+const replace = (...ids: string[]) => ({ op: 'replace', path: 'members', value: ids.map(value => ({ value })) })
+
+t.test('a group is created with members, changed by sets, replaced, renamed and deleted', async t => {
+  const { ids, createGroup, createUser, get, patch, send, entries } = await makeWorld(t)
+  const [ana, bea, cem] = ids as [string, string, string]
+  const group = await createGroup('Weavers', [ana, ana])
+  t.same(members(group), [ana])
+  t.match(group.members[0], { type: 'User', $ref: /\/Users\// })
+  const url = `/Groups/${group.id}`
+  t.same(await get(url), group)
+  const added = await patch(url, add(bea, cem))
+  t.match([added.statusCode, added.body, added.headers.etag], [204, '', 'W/"2"'])
+  t.same(members(await get(url)), [ana, bea, cem].toSorted())
+  await patch(url, remove(bea), { op: 'replace', path: 'displayName', value: 'Dyers' })
+  t.match(await get(url), { displayName: 'Dyers', meta: { version: 'W/"3"' } })
+  await patch(url, replace(bea))
+  t.same(members(await get(url)), [bea])
+  const renamed = await send('PUT', url, { body: { schemas: [GROUP], displayName: 'Spinners' } })
+  t.same(members(renamed.json()), [bea], 'a PUT that does not speak of members keeps them')
+  const emptied = await send('PUT', url, { body: { schemas: [GROUP], displayName: 'Spinners', members: [] } })
+  t.same([members(emptied.json()), members(await get(url))], [[], []])
+  t.equal((await patch(`${url}?attributes=displayName`, add(ana))).json().displayName, 'Spinners')
+  t.equal((await send('DELETE', url)).statusCode, 204)
+  t.equal((await send('GET', url)).statusCode, 404)
+  t.equal((await send('DELETE', url)).statusCode, 404)
+  t.same((await get(`/Users/${ana}`)).groups, undefined)
+  await createGroup('Spinners')
+  t.match(await createGroup('SPINNERS', [], 409), { scimType: 'uniqueness' })
+  const details = (await entries()).filter(entry => entry.action === 'scim_group.updated').map(entry => entry.detail)
+  t.match(details.slice(0, 2), [{ membersAdded: 2 }, { membersRemoved: 1, displayName: 'Dyers' }])
+  t.ok(await createUser({ userName: 'dia' }))
+})
+
+t.test('a change of members that changes nothing leaves version, time and log as they are', async t => {
+  const { ids, createGroup, get, patch, send, entries } = await makeWorld(t)
+  const [ana, bea] = ids as [string, string]
+  const group = await createGroup('Weavers', [ana])
+  const before = (await entries()).length
+  await patch(`/Groups/${group.id}`, add(ana))
+  await patch(`/Groups/${group.id}`, remove(bea))
+  await patch(`/Groups/${group.id}`, replace(ana))
+  await send('PUT', `/Groups/${group.id}`, {
+    body: { schemas: [GROUP], displayName: 'Weavers', members: [{ value: ana }] },
+  })
+  t.same(await get(`/Groups/${group.id}`), group)
+  t.equal((await entries()).length, before)
+})
+
+t.test('members that the directory does not have are refused by name, and nothing is stored', async t => {
+  const { ids, createGroup, get, patch } = await makeWorld(t)
+  const [ana] = ids as [string]
+  const sibling = await makeDirectory(t)
+  const foreign = (await sibling.createUser({ userName: 'foreign' })).id
+  const group = await createGroup('Weavers')
+  for (const stranger of [foreign, uuid7(), 'not-an-id']) {
+    for (const change of [add(ana, stranger), replace(ana, stranger)]) {
+      const reply = await patch(`/Groups/${group.id}`, change)
+      t.match(reply.json(), { status: '400', scimType: 'invalidValue' })
+      t.ok(reply.json().detail.includes(stranger))
+    }
+    await createGroup('Others', [ana, stranger], 400)
+  }
+  t.match(
+    (await patch(`/Groups/${group.id}`, add(group.id))).json(),
+    { scimType: 'invalidValue' },
+    'a group is not in itself',
+  )
+  t.same(members(await get(`/Groups/${group.id}`)), [])
+  t.equal((await get('/Groups')).totalResults, 1)
+})
+
+t.test("a user's groups are shown, direct and through other groups, and make their entity tag", async t => {
+  const { ids, createGroup, get, send, patch } = await makeWorld(t)
+  const [ana] = ids as [string]
+  const before = (await get(`/Users/${ana}`)).meta.version
+  const inner = await createGroup('Inner', [ana])
+  const outer = await createGroup('Outer', [inner.id])
+  t.match(outer.members, [{ value: inner.id, type: 'Group' }])
+  const user = await get(`/Users/${ana}`)
+  t.match(user.groups, [
+    { value: inner.id, display: 'Inner', type: 'direct', $ref: /\/Groups\// },
+    { value: outer.id, display: 'Outer', type: 'indirect' },
+  ])
+  t.same(
+    (await get('/Users')).Resources.find((each: Json) => each.id === ana),
+    user,
+  )
+  const conditional = (tag: string) => send('GET', `/Users/${ana}`, { headers: { 'if-none-match': tag } })
+  t.equal((await conditional(before)).statusCode, 200, 'not stale, though the user itself is unchanged')
+  t.equal((await conditional(user.meta.version)).statusCode, 304)
+  const guarded = { body: { schemas: [], userName: 'ana', title: 'x' }, headers: { 'if-match': user.meta.version } }
+  t.equal((await send('PUT', `/Users/${ana}`, guarded)).statusCode, 200, 'and If-Match compares the user alone')
+  await patch(`/Groups/${outer.id}`, add(ana))
+  t.same(
+    (await get(`/Users/${ana}`)).groups.map((each: Json) => each.type),
+    ['direct', 'direct'],
+  )
+})
+
+t.test('access follows membership at once: added, removed, replaced, nested, deleted', async t => {
+  const { ids, createGroup, patch, send, map, roleOf, groupsOf } = await makeWorld(t)
+  const [ana, bea] = ids as [string, string]
+  const admins = await createGroup('Admins', [ana])
+  t.equal(await roleOf(ana), 'member')
+  await map(admins.id, { role: 'admin', group: 'Staff' })
+  t.same([await roleOf(ana), await groupsOf(ana)], ['admin', ['Staff']], 'a new mapping')
+  await patch(`/Groups/${admins.id}`, add(bea))
+  t.same([await roleOf(bea), await groupsOf(bea)], ['admin', ['Staff']], 'add')
+  await patch(`/Groups/${admins.id}`, remove(ana))
+  t.same([await roleOf(ana), await groupsOf(ana)], ['member', []], 'remove')
+  await patch(`/Groups/${admins.id}`, replace(ana))
+  t.same([await roleOf(ana), await roleOf(bea)], ['admin', 'member'], 'replace')
+
+  const inner = await createGroup('Inner', [bea])
+  await patch(`/Groups/${admins.id}`, add(inner.id))
+  t.equal(await roleOf(bea), 'admin', 'a group that comes into a mapped one')
+  await patch(`/Groups/${inner.id}`, remove(bea))
+  t.equal(await roleOf(bea), 'member', 'out of the inner group')
+  await patch(`/Groups/${inner.id}`, add(bea))
+  t.equal(await roleOf(bea), 'admin', 'into the inner group')
+  await patch(`/Groups/${admins.id}`, remove(inner.id))
+  t.equal(await roleOf(bea), 'member', 'a group that leaves')
+  await patch(`/Groups/${admins.id}`, add(inner.id))
+  await send('DELETE', `/Groups/${inner.id}`)
+  t.equal(await roleOf(bea), 'member', 'an inner group that is deleted')
+  await send('DELETE', `/Groups/${admins.id}`)
+  t.same([await roleOf(ana), await groupsOf(ana)], ['member', []], 'the mapped group is deleted')
+})
+
+t.test('whoever is deleted leaves their groups, and loses what these gave', async t => {
+  const { ids, createGroup, createUser, send, get, map, db, memberOf, patch } = await makeWorld(t)
+  const [ana, bea] = ids as [string, string]
+  const group = await createGroup('Admins', [ana, bea])
+  await map(group.id, { role: 'admin' })
+  const member = await memberOf(ana)
+  await send('DELETE', `/Users/${ana}`)
+  t.match(await get(`/Groups/${group.id}`), { members: [{ value: bea }], meta: { version: 'W/"2"' } })
+  const after = await db.selectFrom('members').selectAll().where('id', '=', member.id).executeTakeFirstOrThrow()
+  t.match(after, { role: 'member', status: 'deactivated' })
+  const again = await createUser({ userName: 'ana', emails: [{ value: 'ana@example.com' }] })
+  await patch(`/Groups/${group.id}`, add(again.id))
+  t.equal((await memberOf(again.id)).role, 'admin')
+  await patch(`/Users/${bea}`, { op: 'replace', path: 'active', value: false })
+  t.equal((await memberOf(bea)).role, 'admin', 'a deactivated member keeps what they would come back to')
+})
+
+t.test('concurrent changes of one group all count, and none leaves a member that does not exist', async t => {
+  const names = Array.from({ length: 24 }, (_, index) => `user-${index}`)
+  const { ids, createGroup, get, patch, send, db } = await makeWorld(t, names)
+  const group = await createGroup('Weavers')
+  const url = `/Groups/${group.id}`
+  const added = await Promise.all(ids.slice(0, 8).map(id => patch(url, add(id))))
+  t.ok(added.every(reply => reply.statusCode === 204))
+  t.equal(members(await get(url)).length, 8)
+
+  // Each user is added to a group and deleted at once: whichever wins, nothing points to nobody.
+  const races = ids.flatMap(id => [patch(url, add(id)), send('DELETE', `/Users/${id}`)])
+  for (const reply of await Promise.all(races)) t.match(String(reply.statusCode), /^20[04]$|^400$/)
+  t.same(members(await get(url)), [])
+  const dangling = await db.selectFrom('scim_group_members').selectAll().execute()
+  t.same(dangling, [])
+
+  const doomed = await Promise.all(Array.from({ length: 6 }, (_, index) => createGroup(`doomed-${index}`)))
+  const { createUser } = await makeDirectory(t)
+  t.ok(createUser)
+  const survivor = (await send('POST', '/Users', { body: { schemas: [], userName: 'survivor' } })).json().id
+  const more = doomed.flatMap(({ id }) => [patch(`/Groups/${id}`, add(survivor)), send('DELETE', `/Groups/${id}`)])
+  for (const reply of await Promise.all(more)) t.match(String(reply.statusCode), /^20[04]$|^404$/)
+  t.same(await db.selectFrom('scim_group_members').selectAll().execute(), [])
+})
+
+t.test('a mapping and a membership made at the same time never miss each other', async t => {
+  const { ids, createGroup, patch, map, roleOf } = await makeWorld(t)
+  const [ana, bea, cem] = ids as [string, string, string]
+  for (let round = 0; round < 6; round++) {
+    const inner = await createGroup(`inner-${round}`, [bea])
+    const group = await createGroup(`group-${round}`)
+    await Promise.all([
+      map(group.id, { role: 'admin' }),
+      patch(`/Groups/${group.id}`, add(ana)),
+      patch(`/Groups/${group.id}`, add(inner.id)),
+      patch(`/Groups/${inner.id}`, add(cem)),
+    ])
+    t.same([await roleOf(ana), await roleOf(bea), await roleOf(cem)], ['admin', 'admin', 'admin'], `round ${round}`)
+    await patch(`/Groups/${group.id}`, replace())
+    t.same([await roleOf(ana), await roleOf(bea), await roleOf(cem)], ['member', 'member', 'member'], `round ${round}`)
+  }
+})
+
+t.test('adding one member touches as little in a group of 20,000 as in a small one', async t => {
+  const { ids, createGroup, patch, get, send, db, directoryId, workspaceId } = await makeWorld(t)
+  const [ana] = ids as [string]
+  const group = await createGroup('Everybody')
+  await sql`
+    WITH people AS (
+      INSERT INTO members (workspace_id, id, status, role, origin)
+      SELECT ${workspaceId}, gen_random_uuid(), 'active', 'member', 'directory' FROM generate_series(1, 20000) RETURNING id
+    ), users AS (
+      INSERT INTO scim_users (workspace_id, directory_id, id, user_name, user_name_key, active, member_id, doc)
+      SELECT ${workspaceId}, ${directoryId}, id, id::text, id::text, true, id, '{"schemas":[]}' FROM people RETURNING id
+    )
+    INSERT INTO scim_group_members SELECT ${workspaceId}, ${directoryId}, ${group.id}, id FROM users`.execute(db)
+  const written = async () => {
+    const { rows } = await sql<{
+      n: number
+    }>`SELECT coalesce(sum(n_tup_ins + n_tup_del), 0)::int AS n FROM pg_stat_xact_all_tables`.execute(db)
+    return rows[0]?.n
+  }
+  t.ok((await written()) !== undefined)
+  t.equal((await patch(`/Groups/${group.id}`, add(ana))).statusCode, 204)
+  const all = await get(`/Groups/${group.id}`)
+  t.equal(all.members.length, 20_001)
+  const half = all.members.slice(0, 10_000).map(({ value }: Json) => ({ value }))
+  const put = await send('PUT', `/Groups/${group.id}`, {
+    body: { schemas: [GROUP], displayName: 'Everybody', members: half },
+  })
+  t.equal(put.json().members.length, 10_000)
+  t.same(members(await get(`/Groups/${group.id}`)), members({ members: half }))
+  t.notOk('members' in (await get(`/Groups/${group.id}?excludedAttributes=members`)))
+})
