@@ -1,0 +1,119 @@
+import { connect, type AddressInfo } from 'node:net'
+import t, { type Test } from 'tap'
+import { bearer, makeApp, makeWorkspace } from '../helpers/app.ts'
+
+async function makeWorld(t: Test) {
+  const test = await makeApp(t)
+  return { ...test, ...(await makeWorkspace(test)) }
+}
+
+t.test(
+  'each refusal is problem+json with the same members, its status in words and the request to find it by',
+  async t => {
+    const { app, url, headers } = await makeWorld(t)
+    for (const [status, title, code, reply] of [
+      [400, 'Bad Request', 'invalid', await app.inject({ url: `${url}/members?limit=none`, headers })],
+      [401, 'Unauthorized', 'unauthenticated', await app.inject({ url: `${url}/members` })],
+      [404, 'Not Found', 'not_found', await app.inject({ url: '/v2', headers })],
+      [404, 'Not Found', 'not_found', await app.inject({ url: `${url}/nothing`, headers })],
+      [404, 'Not Found', 'sso_not_configured', await app.inject({ url: `${url}/sso-config`, headers })],
+    ] as const) {
+      t.equal(reply.statusCode, status)
+      t.match(reply.headers['content-type'], 'application/problem+json')
+      t.equal(reply.headers['cache-control'], 'no-store')
+      const { requestId, detail, errors: _errors, ...rest } = reply.json()
+      t.same(rest, { type: 'about:blank', title, status, code })
+      t.match(requestId, /^[0-9a-f-]{36}$/)
+      t.ok(detail.length > 10, 'says something to a person')
+    }
+  },
+)
+
+t.test('faults point at the member that has them (RFC 6901), every one of them', async t => {
+  const { app, url, headers } = await makeWorld(t)
+  const payload = { mode: 'lax', 'a/b~c': 1, second: 2 }
+  const { errors } = (await app.inject({ method: 'POST', url: `${url}/directories`, headers, payload })).json()
+  t.same(errors.map((each: { pointer: string }) => each.pointer).toSorted(), ['/a~1b~0c', '/mode', '/name', '/second'])
+})
+
+t.test('what is sent to no purpose is refused, not ignored', async t => {
+  const { app, url, headers } = await makeWorld(t)
+  const get = await app.inject({ url: `${url}/sso-config?verbose=1`, headers })
+  t.match(get.json(), { status: 400, code: 'invalid', detail: /verbose/ })
+  const remove = await app.inject({ method: 'DELETE', url: `${url}/sso-config`, headers, payload: { now: true } })
+  t.match(remove.json(), { status: 400, code: 'invalid', detail: /no body/ })
+  const empty = await app.inject({ method: 'DELETE', url: `${url}/sso-config`, headers, payload: {} })
+  t.match(empty.json(), { code: 'sso_not_configured' }, 'an empty object is nothing')
+})
+
+t.test('an error that nobody foresaw tells the caller nothing and the log all', async t => {
+  const { app, log, headers, url, db } = await makeWorld(t)
+  await db.schema.dropTable('group_memberships').execute()
+  const { id } = (
+    await app.inject({ method: 'POST', url: `${url}/groups`, headers, payload: { name: 'Sales' } })
+  ).json()
+  const reply = await app.inject({ url: `${url}/groups/${id}/members`, headers })
+  t.match(reply.json(), { status: 500, code: 'internal' })
+  t.notMatch(reply.body, /group_memberships|relation/)
+  const line = log()
+    .split('\n')
+    .find(each => each.includes('"internal"'))
+  t.match(JSON.parse(line ?? '{}'), {
+    reqId: reply.json().requestId,
+    err: { errorCode: '42P01', stack: /group_memberships/ },
+  })
+})
+
+t.test('no token, cookie, body or e-mail address is in the log, at debug and whatever the outcome', async t => {
+  const { app, log, headers, url, workspaceId } = await makeWorld(t)
+  const secret = 'hidden-5d1e'
+  const email = `${secret}@example.com`
+  const cookie = `__Host-assist-session=ses_${secret}`
+  const strange = await bearer({ workspace: workspaceId, role: secret })
+  await app.inject({ method: 'POST', url: `${url}/members`, headers, payload: { email, displayName: secret } })
+  await app.inject({ method: 'POST', url: `${url}/members`, headers, payload: { email: `${email}@x`, role: secret } })
+  await app.inject({ url: `${url}/members?q=${secret}`, headers })
+  await app.inject({ url: `${url}/members?nonsense=${secret}`, headers })
+  await app.inject({ url: `${url}/members`, headers: { cookie } })
+  await app.inject({ url: `${url}/members`, headers: { authorization: `Bearer ${secret}` } })
+  await app.inject({ url: `${url}/members`, headers: strange })
+  await app.inject({ url: `/${secret}?code=${secret}&state=${secret}` })
+  const lines = log()
+  t.ok(lines.split('\n').length > 8, 'something is logged')
+  t.notMatch(lines, secret)
+  t.notMatch(lines, headers.authorization.slice(7, 60))
+  t.match(lines, '"route":"/v1/workspaces/:workspaceId/members"')
+})
+
+t.test('each request has an id of its own, the same in its answer, its log lines and its entry', async t => {
+  const { app, log, headers, url, db } = await makeWorld(t)
+  const sent = { ...headers, 'request-id': 'chosen', 'x-request-id': 'chosen' }
+  await app.inject({ method: 'POST', url: `${url}/groups`, headers: sent, payload: { name: 'Sales' } })
+  const refused = await app.inject({ method: 'POST', url: `${url}/groups`, headers: sent, payload: { name: 'sales' } })
+  const { requestId } = refused.json()
+  t.match(log(), `"reqId":"${requestId}"`)
+  const entries = await db
+    .selectFrom('activity_entries')
+    .select('request_id')
+    .where('action', '=', 'group.created')
+    .execute()
+  t.equal(entries.length, 1)
+  t.match(log(), `"reqId":"${entries[0]?.request_id}"`)
+  t.not(entries[0]?.request_id, requestId)
+  t.notMatch(log(), 'chosen')
+})
+
+t.test('bytes that are no HTTP are answered by 400 and end nothing', async t => {
+  const { app } = await makeWorld(t)
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const { port } = app.server.address() as AddressInfo
+  const answer = await new Promise<string>((resolve, reject) => {
+    let text = ''
+    const socket = connect(port, '127.0.0.1', () => void socket.write('\u0016\u0003\u0001 not http\r\n\r\n'))
+    socket.on('data', data => (text += data.toString()))
+    socket.on('close', () => resolve(text))
+    socket.on('error', reject)
+  })
+  t.match(answer, /^HTTP\/1\.1 400 /)
+  t.equal((await app.inject({ url: '/healthz' })).statusCode, 200)
+})
