@@ -156,7 +156,10 @@ t.test('If-Match saves only over the version that the admin has seen, in the wri
     patch({ issuer: good.issuer, clientId: 'a' }, { 'if-match': '"1"' }),
     patch({ issuer: good.issuer, clientId: 'b' }, { 'if-match': '"1"' }),
   ])
-  t.same(both.map(reply => reply.statusCode).toSorted((a, b) => a - b), [200, 412])
+  t.same(
+    both.map(reply => reply.statusCode).toSorted((a, b) => a - b),
+    [200, 412],
+  )
   const remove = (etag: string) => app.inject({ method: 'DELETE', url, headers: { ...headers, 'if-match': etag } })
   t.match((await remove('"1"')).json(), { status: 412, code: 'version_conflict' })
   t.equal((await remove('"2"')).statusCode, 204)
