@@ -22,7 +22,7 @@ export interface RateLimit {
 
 export interface RateLimitOptions {
   perMinute: number
-  /** Networks remembered at a time; beyond it the one seen first is forgotten. */
+  /** Networks remembered at a time; beyond it the one seen longest ago is forgotten. */
   networks?: number
   /** Milliseconds since the epoch. */
   now?: () => number
@@ -40,7 +40,7 @@ export function createRateLimit({ perMinute, networks = 10_000, now = Date.now }
       const known = windows.get(network)
       const window = known && known.endsAt > time ? known : { count: 0, endsAt: time + minute }
       window.count++
-      if (window !== known) windows.delete(network)
+      windows.delete(network)
       windows.set(network, window)
       const [oldest] = windows.keys()
       if (windows.size > networks && oldest !== undefined) windows.delete(oldest)

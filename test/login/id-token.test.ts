@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto'
 import { exportSPKI } from 'jose'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { json, makeKey, makeScriptedProvider, signWith } from '../helpers/scripted-provider.ts'
 import { expectRefusal, expectSignedIn, makeBrowser, makeSignInWorld, type Acme } from '../helpers/sign-in.ts'
 
@@ -8,13 +8,19 @@ const world = await makeSignInWorld(t)
 const { test, idp, network, makeAcme } = world
 t.beforeEach(() => idp.reset())
 
-const refuses = (tt: typeof t, acme: Acme, code: string, at = world) =>
+const refuses = (tt: Test, acme: Acme, code: string, at = world) =>
   expectRefusal(tt, at, { acme, code, act: () => makeBrowser(at).signIn(acme) })
 
-const succeeds = (tt: typeof t, acme: Acme, at = world) =>
+const succeeds = (tt: Test, acme: Acme, at = world) =>
   expectSignedIn(tt, at, { acme, memberId: acme.ids.ana, act: () => makeBrowser(at).signIn(acme) })
 
 const base64url = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
+/** A token that is signed with HMAC by whatever an attacker can know. */
+const hs256 = (key: string | Buffer) => (header: object, claims: object) => {
+  const input = `${base64url({ ...header, alg: 'HS256' })}.${base64url(claims)}`
+  return `${input}.${createHmac('sha256', key).update(input).digest('base64url')}`
+}
+
 const seconds = () => Math.floor(Date.now() / 1000)
 
 t.test('oidc-tok-001: a secret with special characters goes form-encoded by Basic', async t => {
@@ -140,10 +146,6 @@ t.test('oidc-idt-001..004, 013: a signature that is not by a published key is re
   // Announced or not: HS256 and none are never accepted.
   idp.script.document = document => ({ ...document, id_token_signing_alg_values_supported: ['RS256', 'none', 'HS256'] })
   const acme = await makeAcme()
-  const hs256 = (key: string | Buffer) => (header: object, claims: object) => {
-    const input = `${base64url({ ...header, alg: 'HS256' })}.${base64url(claims)}`
-    return `${input}.${createHmac('sha256', key).update(input).digest('base64url')}`
-  }
   const { publicKey, publicJwk } = idp.keys.at(-1)!
   const pem = await exportSPKI(publicKey)
   const foreign = await makeKey('k1', 'RS256')
@@ -165,14 +167,13 @@ t.test('oidc-idt-001..004, 013: a signature that is not by a published key is re
         jku: 'https://evil.example/keys',
       }),
   }
-  const connections = () => network.lookups.filter(host => host === 'evil.example').length
   for (const [name, sign] of Object.entries(forgeries)) {
     await t.test(name, async tt => {
       idp.script.sign = sign
-      await refuses(tt as typeof t, acme, 'sso_token_invalid')
+      await refuses(tt, acme, 'sso_token_invalid')
     })
   }
-  t.equal(connections(), 0)
+  t.notOk(network.lookups.includes('evil.example'))
 })
 
 t.test('oidc-idt-005..010, 012, oidc-jit-011: claims that are not for us, not now, or nobody', async t => {
@@ -201,7 +202,7 @@ t.test('oidc-idt-005..010, 012, oidc-jit-011: claims that are not for us, not no
     await t.test(name, async tt => {
       idp.script.claims = claims => ({ ...claims, ...changes })
       const asked = idp.count('userinfo')
-      const { detail } = await refuses(tt as typeof t, acme, 'sso_token_invalid')
+      const { detail } = await refuses(tt, acme, 'sso_token_invalid')
       tt.match(detail, { reason })
       if (name.startsWith('oidc-idt-012')) tt.match(detail, { hint: 'clock skew', tokenTime: String, ourTime: String })
       tt.equal(idp.count('userinfo'), asked, 'nothing is done with a token before it is checked')

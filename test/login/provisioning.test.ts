@@ -1,4 +1,4 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { recomputeAccess } from '../../src/access/access.ts'
 import { uuid7 } from '../../src/uuid7.ts'
 import { bearer, serviceHeaders } from '../helpers/app.ts'
@@ -20,10 +20,10 @@ t.beforeEach(() => idp.reset())
 
 const signIn = (acme: Acme, user: Record<string, unknown> = {}) => makeBrowser(world).signIn(acme, { user })
 
-const succeeds = (tt: typeof t, acme: Acme, user: Record<string, unknown> = {}, memberId?: string) =>
+const succeeds = (tt: Test, acme: Acme, user: Record<string, unknown> = {}, memberId?: string) =>
   expectSignedIn(tt, world, { acme, ...(memberId !== undefined && { memberId }), act: () => signIn(acme, user) })
 
-const refuses = (tt: typeof t, acme: Acme, code: string, user: Record<string, unknown> = {}) =>
+const refuses = (tt: Test, acme: Acme, code: string, user: Record<string, unknown> = {}) =>
   expectRefusal(tt, world, { acme, code, act: () => signIn(acme, user) })
 
 const member = (acme: Acme, id: string) =>
