@@ -1,11 +1,11 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema } from 'fastify'
-import { z } from 'zod'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Mode, ResourceTypeName } from './attributes.ts'
 import { requireLiveCredential, type Caller } from './credential.ts'
 import type { Anchors } from './list.ts'
+import { operationSchema } from './operation-schema.ts'
 import { readProjection, type Projection } from './projection.ts'
 import { readProjectionQuery, type ProjectionQuery } from './query.ts'
 import type { Context } from './users.ts'
@@ -64,34 +64,16 @@ export function serve(app: FastifyInstance, path: string, routes: Partial<Record
       if (typeof answer !== 'string') return answer
       return reply.type(MEDIA_TYPE).send(answer)
     }
-    // Requests are read by the attribute table; the schema only describes them.
-    const validatorCompiler = () => (value: unknown) => ({ value })
-    app.route({ method, url: path, schema: describe(path, route), validatorCompiler, handler })
+    const { operationId, summary, body, status = 200 } = route
+    const schema = operationSchema({ operationId, summary, path, method, body, status })
+    app.route({ method, url: path, schema, validatorCompiler, handler })
     app.route({ method, url: `${path}/`, schema: { hide: true }, handler })
   }
 }
 
-const anyObject = z.looseObject({})
-const errorBody = z
-  .object({ schemas: z.array(z.string()), status: z.string(), scimType: z.string().optional(), detail: z.string() })
-  .meta({ id: 'ScimError' })
-
-function describe(path: string, { operationId, summary, body, status = 200 }: Route): FastifySchema {
-  const names = ['directoryId', ...[...path.matchAll(/:(\w+)/g)].map(([, name]) => name as string)]
-  const json = (schema: z.ZodType) => ({ content: { [MEDIA_TYPE]: { schema } } })
-  return {
-    tags: ['SCIM'],
-    operationId,
-    summary,
-    security: [{ directoryToken: [] }],
-    params: z.object(Object.fromEntries(names.map(name => [name, z.string()]))),
-    ...(body !== undefined && { body: { description: body, ...json(anyObject) } }),
-    response: {
-      [status]: status === 204 ? { description: 'Done' } : { description: summary, ...json(anyObject) },
-      '4XX': { description: 'Refused (RFC 7644 section 3.12)', ...json(errorBody) },
-      503: { description: 'Try again after Retry-After', ...json(errorBody) },
-    },
-  } as FastifySchema
+/** Requests are read by the attribute table; the schema only describes them. */
+function validatorCompiler() {
+  return (value: unknown) => ({ value })
 }
 
 /** The caller, on a route behind the guard of this scope. */
