@@ -136,7 +136,7 @@ export async function signIn(dependencies: SignInDependencies, signingIn: SignIn
   await retryConflicts(() =>
     db.transaction().execute(async trx => {
       const detail = await linkPerson(trx, { person, loginConfig, config, requestId: visitor.requestId })
-      const linked = { ...values, detail: JSON.stringify({ ...signInDetail(person), ...detail }) }
+      const linked = { ...values, detail: JSON.stringify({ issuer: person.issuer, subject: person.subject, ...detail }) }
       const [member] = await startSession(trx, linked)
       if (member?.status !== 'active') throw deactivated(member?.memberId)
     }),
@@ -187,10 +187,6 @@ function textClaim(value: unknown): string | null {
 
 function secondsClaim(value: unknown): number | null {
   return typeof value === 'number' && Number.isInteger(value) && value > 0 && value < 1e11 ? value : null
-}
-
-function signInDetail({ issuer, subject }: Person): Record<string, unknown> {
-  return { issuer, subject }
 }
 
 interface Linking {
