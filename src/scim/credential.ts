@@ -144,7 +144,7 @@ export function createAuthenticator(db: Db): Authenticator {
     },
 
     async recordUnauthenticated(directoryId, error, requestId) {
-      const reason = String(error.detail?.reason ?? 'token_unknown')
+      const reason = error.detail?.reason as Reason
       const key = `${directoryId}:${reason}`
       if (!isUuid(directoryId) || (recorded.get(key) ?? 0) > Date.now() - 60_000) return
       remember(recorded, key, Date.now())

@@ -40,7 +40,7 @@ export interface MemberColumns {
   groups: string | null
 }
 
-export function memberIds({ users, groups }: MemberColumns): MemberIds {
+export function splitMembers({ users, groups }: MemberColumns): MemberIds {
   return { users: users === null ? [] : users.split(','), groups: groups === null ? [] : groups.split(',') }
 }
 
@@ -53,13 +53,12 @@ function pageOfOne({ workspaceId, directoryId, id }: Params<GroupKey>): RawBuild
 const selectGroup = prepared<ReadGroup, { [Column in keyof StoredRow]: StoredRow[Column] | null } & MemberColumns>(
   'scim_group_get',
   key => {
-    const inGroup = sql`workspace_id = ${key.workspaceId}::uuid AND directory_id = ${key.directoryId}::uuid AND group_id = ${key.id}::uuid`
     const asked = sql`EXISTS (SELECT FROM page) AND ${key.withMembers}::boolean`
     return sql`
       WITH ${allowed(key)}, ${pageOfOne(key)}
       SELECT ${groupColumns},
-             CASE WHEN ${asked} THEN (SELECT string_agg(user_id::text, ',') FROM scim_group_members WHERE ${inGroup}) END AS users,
-             CASE WHEN ${asked} THEN (SELECT string_agg(subgroup_id::text, ',') FROM scim_group_subgroups WHERE ${inGroup}) END AS groups
+             CASE WHEN ${asked} THEN (SELECT string_agg(user_id::text, ',') FROM scim_group_members WHERE ${inGroup(key)}) END AS users,
+             CASE WHEN ${asked} THEN (SELECT string_agg(subgroup_id::text, ',') FROM scim_group_subgroups WHERE ${inGroup(key)}) END AS groups
         FROM allowed a LEFT JOIN page p ON true`
   },
 )
@@ -71,7 +70,7 @@ export async function getGroup(
 ): Promise<GroupAnswer> {
   const { users, groups, ...row } = firstRow(await selectGroup(db, { ...callerKey(caller), id, withMembers }))
   if (row.id === null) throw noGroup(id)
-  return { ...(row as StoredRow), ...(withMembers && { members: memberIds({ users, groups }) }) }
+  return { ...(row as StoredRow), ...(withMembers && { members: splitMembers({ users, groups }) }) }
 }
 
 function noGroup(id: string): AppError {
@@ -226,7 +225,7 @@ export async function createGroup(
 
 /** The ids that were sent, told apart by those of them that are groups. */
 function sentMembers(ids: readonly string[], groups: string | null): MemberIds {
-  const found = memberIds({ users: null, groups }).groups
+  const found = splitMembers({ users: null, groups }).groups
   const nested = new Set(found)
   return { users: ids.filter(id => !nested.has(id)), groups: found }
 }
@@ -283,7 +282,6 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
     const replaced = sql`(${doc}::text IS NOT NULL)`
     const whole = (column: RawBuilder<unknown>, value: RawBuilder<unknown>) =>
       sql`CASE WHEN ${replaced} THEN ${value} ELSE g.${column} END`
-    const total = (condition: RawBuilder<unknown>) => sql`(SELECT count(*) FROM difference d WHERE ${condition})`
     return sql`
       WITH RECURSIVE ${allowed(values)}, ${pageOfOne(values)},
       around AS (
@@ -297,7 +295,8 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
       adding AS (SELECT id FROM difference WHERE is_added),
       ${foundCtes(values, sql`adding`)},
       numbers AS (
-        SELECT ${total(sql`d.is_added`)} AS added, ${total(sql`NOT d.is_added`)} AS removed,
+        SELECT (SELECT count(*) FROM difference WHERE is_added) AS added,
+               (SELECT count(*) FROM difference WHERE NOT is_added) AS removed,
                (SELECT count(*) FROM found_users) AS users, (SELECT count(*) FROM found_groups) AS groups,
                EXISTS (SELECT FROM difference d WHERE d.kind = 'Group') AS ungroups,
                EXISTS (SELECT FROM around o
@@ -511,17 +510,21 @@ async function markReach(
   const { workspaceId, directoryId } = caller
   const here = (table: string) =>
     sql`${sql.ref(table)}.workspace_id = ${workspaceId}::uuid AND ${sql.ref(table)}.directory_id = ${directoryId}::uuid`
+  // In the order of ids, as everybody who locks several groups does; the group itself changes next, and needs no mark.
   await sql`
     WITH RECURSIVE inside AS (
-      SELECT g.id FROM scim_groups g WHERE ${here('g')} AND g.id <> ${id}::uuid
-         AND (g.id = ANY (${ids}::uuid[])
-              OR ${all}::boolean AND g.id IN (SELECT s.subgroup_id FROM scim_group_subgroups s WHERE ${here('s')} AND s.group_id = ${id}::uuid))
+      SELECT g.id FROM scim_groups g
+       WHERE ${here('g')} AND (
+         g.id = ANY (${ids}::uuid[])
+         OR ${all}::boolean AND g.id IN (SELECT s.subgroup_id FROM scim_group_subgroups s WHERE ${here('s')} AND s.group_id = ${id}::uuid))
        UNION
       SELECT s.subgroup_id FROM inside i JOIN scim_group_subgroups s ON ${here('s')} AND s.group_id = i.id
+    ), locked AS (
+      SELECT g.id FROM scim_groups g
+       WHERE ${here('g')} AND (g.id = ${id}::uuid OR g.id IN (SELECT id FROM inside)) ORDER BY g.id FOR NO KEY UPDATE
     )
-    UPDATE scim_groups g SET reach_version = g.reach_version + 1 FROM inside i WHERE ${here('g')} AND g.id = i.id`.execute(
-    trx,
-  )
+    UPDATE scim_groups g SET reach_version = g.reach_version + 1
+      FROM locked l WHERE ${here('g')} AND g.id = l.id AND g.id <> ${id}::uuid`.execute(trx)
 }
 
 /** The members that users stand for, and all in groups, however deep. */

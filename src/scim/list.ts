@@ -7,7 +7,7 @@ import { findAttribute, foldKey, isStorable, type ResourceTypeName } from './att
 import { allowed, callerKey, firstRow, type CallerKey } from './credential.ts'
 import { filterToSql, sortKey } from './filter-sql.ts'
 import { parseFilter, type Filter } from './filter.ts'
-import { getGroup, groupColumns, memberIds, type MemberColumns } from './groups.ts'
+import { getGroup, groupColumns, splitMembers, type MemberColumns } from './groups.ts'
 import type { ListQuery } from './query.ts'
 import { groupsOfCtes, userColumns, type Context } from './users.ts'
 import type { Leniency } from './value.ts'
@@ -45,7 +45,7 @@ export async function listGroups(context: ListContext, query: PageQuery): Promis
   const { withRelation } = context
   const resources = rows.map(({ users, groups, ...row }) => ({
     ...row,
-    ...(withRelation && { members: memberIds({ users, groups }) }),
+    ...(withRelation && { members: splitMembers({ users, groups }) }),
   }))
   return { ...listed, resources: withRelation ? await cutAtMembers(context, resources) : resources }
 }

@@ -22,9 +22,14 @@ export function profileOf(resource: ScimResource): Profile {
 
 function addresses({ emails, userName }: ScimResource): string[] {
   const entries = Array.isArray(emails) ? emails.filter(isObject) : []
-  const rank = (entry: Record<string, unknown>) => (isPrimary(entry) ? 0 : entry.type === 'work' ? 1 : 2)
   const values = entries.toSorted((a, b) => rank(a) - rank(b)).map(entry => entry.value)
   return [...values, userName].filter(value => typeof value === 'string')
+}
+
+/** Primary before work before the rest. */
+function rank(entry: Record<string, unknown>): number {
+  if (isPrimary(entry)) return 0
+  return entry.type === 'work' ? 1 : 2
 }
 
 /** As long as an admin's list can show it. */

@@ -117,49 +117,48 @@ interface ProfileValues extends Profile {
 
 type Written = Params<CallerKey & ProfileValues>
 
-/** New values of a member `m` that follows its user; needs a CTE `verdict (email_conflict, …)` of one row. */
-function followedColumns({ email, emailKey, displayName }: Written, follows: RawBuilder<boolean>): RawBuilder<unknown> {
-  const followed = (column: RawBuilder<unknown>, value: RawBuilder<unknown>) =>
-    sql`CASE WHEN ${follows} THEN ${value} ELSE m.${column} END`
-  const unlessTaken = (value: RawBuilder<unknown>) =>
-    sql`(SELECT CASE WHEN NOT email_conflict THEN ${value}::text END FROM verdict)`
+/**
+ * Columns of `verdict`: what a member `m` takes over from its user, without an address that another member holds; or, where
+ * it does not `follow`, what it has.
+ */
+function followedColumns(values: Written, follows: RawBuilder<boolean>): RawBuilder<unknown> {
+  const { email, emailKey, displayName } = values
   return sql`
-    email = ${followed(sql`email`, unlessTaken(email))},
-    email_key = ${followed(sql`email_key`, unlessTaken(emailKey))},
-    display_name = ${followed(sql`display_name`, sql`${displayName}::text`)}`
+    CASE WHEN NOT ${follows} THEN m.email WHEN NOT c.email_conflict THEN ${email}::text END AS email,
+    CASE WHEN NOT ${follows} THEN m.email_key WHEN NOT c.email_conflict THEN ${emailKey}::text END AS email_key,
+    CASE WHEN NOT ${follows} THEN m.display_name ELSE ${displayName}::text END AS display_name`
 }
 
 /**
- * What becomes of the member of a written user, as CTEs. Needs `verdict (member_id, status, email_conflict)`, the member as
- * it was (status is null for a new one), and `written (workspace_id, member_id, active)`, empty where nothing was.
+ * What becomes of the member of a written user, as CTEs. Needs `verdict (member_id, status, email, email_key, display_name)`,
+ * with the member's status as it was (null for a new one), and `written (workspace_id, member_id, active)`, empty where
+ * nothing was.
  *
  * An inactive user ends the access; an active one restores what the directory had ended and completes an invitation. What
  * an admin has ended stays so.
  */
-function memberCtes(values: Written, follows: RawBuilder<boolean>): RawBuilder<unknown> {
-  const columns = followedColumns(values, follows)
-  const differs = sql`(${follows} AND (m.email, m.display_name) IS DISTINCT FROM
-    ((SELECT CASE WHEN NOT email_conflict THEN ${values.email}::text END FROM verdict), ${values.displayName}::text))`
+function memberCtes({ workspaceId }: Written): RawBuilder<unknown> {
+  const profile = sql`(email, email_key, display_name) = (SELECT v.email, v.email_key, v.display_name FROM verdict v)`
   const comesBack = sql`(w.active AND (m.status = 'invited' OR m.deactivated_by = 'directory'))`
   return sql`
     leaving AS (
       SELECT w.member_id FROM written w JOIN verdict v ON v.status <> 'deactivated' WHERE NOT w.active
     ),
     ${endAccessCtes({
-      workspaceId: sql`${values.workspaceId}::uuid`,
+      workspaceId: sql`${workspaceId}::uuid`,
       by: sql`'directory'`,
       reason: sql`'scim_user.deactivated'`,
-      also: sql`, ${columns}`,
+      also: sql`, ${profile}`,
     })},
     followed AS (
       UPDATE members m
          SET status = CASE WHEN ${comesBack} THEN 'active' ELSE m.status END,
              deactivated_by = CASE WHEN ${comesBack} THEN NULL ELSE m.deactivated_by END,
              invitation_expires_at = CASE WHEN ${comesBack} THEN NULL ELSE m.invitation_expires_at END,
-             ${columns}, version = m.version + 1, updated_at = now()
-        FROM written w
-       WHERE m.workspace_id = ${values.workspaceId}::uuid AND m.id = w.member_id
-         AND m.id NOT IN (SELECT id FROM ending) AND (${comesBack} OR ${differs})
+             ${profile}, version = m.version + 1, updated_at = now()
+        FROM written w, verdict v
+       WHERE m.workspace_id = ${workspaceId}::uuid AND m.id = w.member_id AND m.id NOT IN (SELECT id FROM ending)
+         AND (${comesBack} OR (m.email, m.display_name) IS DISTINCT FROM (v.email, v.display_name))
       RETURNING m.id AS member_id, m.status, m.role
     )`
 }
@@ -279,14 +278,14 @@ const insertUser = prepared<CreateValues, CreatedRow>(
        WHERE NOT EXISTS (SELECT FROM scim_users o WHERE o.workspace_id = f.workspace_id AND o.member_id = f.member_id)
     ), verdict AS (
       SELECT a.workspace_id, a.directory_id, coalesce(m.id, ${values.newMemberId}::uuid) AS member_id, m.id IS NULL AS is_new,
-             m.status, m.deactivated_by,
-             EXISTS (SELECT FROM holder h WHERE h.id IS DISTINCT FROM m.id) AS email_conflict,
+             m.status, m.deactivated_by, c.email_conflict, ${followedColumns(values, sql<boolean>`true`)},
              CASE WHEN NOT ${values.active}::boolean AND m.role = 'owner' AND m.status = 'active'
                        AND NOT ${values.ownersLocked}::boolean
                   THEN 'lock' ELSE 'write' END AS verdict
         FROM allowed a
         LEFT JOIN members m ON m.workspace_id = ${values.workspaceId}::uuid
          AND m.id = coalesce((SELECT member_id FROM former), (SELECT id FROM holder WHERE NOT is_linked))
+       CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM holder h WHERE h.id IS DISTINCT FROM m.id) AS email_conflict) c
     ), written AS (
       INSERT INTO scim_users (workspace_id, directory_id, id, user_name, user_name_key, external_id, email_keys, active, member_id, doc)
       SELECT v.workspace_id, v.directory_id, ${values.id}::uuid, ${values.userName}::text, ${values.userNameKey}::text,
@@ -297,14 +296,13 @@ const insertUser = prepared<CreateValues, CreatedRow>(
     ), counted AS (${countSql('User', 'created', sql`written`)}),
     joined AS (
       INSERT INTO members (workspace_id, id, email, email_key, display_name, status, deactivated_by, role, origin)
-      SELECT w.workspace_id, w.member_id, CASE WHEN NOT v.email_conflict THEN ${values.email}::text END,
-             CASE WHEN NOT v.email_conflict THEN ${values.emailKey}::text END, ${values.displayName}::text,
+      SELECT w.workspace_id, w.member_id, v.email, v.email_key, v.display_name,
              CASE WHEN w.active THEN 'active' ELSE 'deactivated' END, CASE WHEN NOT w.active THEN 'directory' END,
              s.default_role, 'directory'
         FROM written w JOIN verdict v ON v.is_new JOIN workspaces s ON s.id = w.workspace_id
       RETURNING id AS member_id, status, role
     ),
-    ${memberCtes(values, sql<boolean>`true`)},
+    ${memberCtes(values)},
     ${entryCte(values, {
       action: sql`'scim_user.created'`,
       detail: sql`jsonb_build_object('member', CASE WHEN v.is_new THEN 'created' ELSE 'linked' END)`,
@@ -375,9 +373,8 @@ const updateUser = prepared<SaveValues, SavedRow>('scim_user_save', values => {
   return sql`
     WITH RECURSIVE ${allowed(values)}, ${pageOfOne(values)},
     verdict AS (
-      SELECT p.id, p.version, m.id AS member_id, m.status, m.deactivated_by, p.active AS was_active,
-             EXISTS (SELECT FROM members o
-                      WHERE o.workspace_id = p.workspace_id AND o.email_key = ${values.emailKey}::text AND o.id <> m.id) AS email_conflict,
+      SELECT p.id, p.version, m.id AS member_id, m.status, m.deactivated_by, p.active AS was_active, c.email_conflict,
+             ${followedColumns(values, replaced)},
              CASE WHEN p.version <> ALL (${values.ifMatch}::int[]) THEN 'version'
                   WHEN p.version <> ${values.expected}::int THEN 'raced'
                   WHEN p.active = coalesce(${active}::boolean, p.active)
@@ -386,6 +383,9 @@ const updateUser = prepared<SaveValues, SavedRow>('scim_user_save', values => {
                        AND NOT ${ownersLocked}::boolean THEN 'lock'
                   ELSE 'write' END AS verdict
         FROM page p JOIN members m ON m.workspace_id = p.workspace_id AND m.id = p.member_id
+       CROSS JOIN LATERAL (
+         SELECT EXISTS (SELECT FROM members o
+                         WHERE o.workspace_id = p.workspace_id AND o.email_key = ${values.emailKey}::text AND o.id <> m.id) AS email_conflict) c
     ), written AS (
       UPDATE scim_users u
          SET user_name = ${whole(sql`user_name`, sql`${values.userName}::text`)},
@@ -399,7 +399,7 @@ const updateUser = prepared<SaveValues, SavedRow>('scim_user_save', values => {
          AND u.id = v.id AND u.version = v.version
       RETURNING u.*
     ),
-    ${memberCtes(values, replaced)},
+    ${memberCtes(values)},
     ${entryCte(values, {
       action: sql`CASE WHEN w.active = v.was_active THEN 'scim_user.updated'
                        WHEN w.active THEN 'scim_user.reactivated' ELSE 'scim_user.deactivated' END`,

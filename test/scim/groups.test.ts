@@ -13,11 +13,11 @@ async function makeWorld(t: Test, names: string[] = ['ana', 'bea', 'cem']) {
 }
 
 function accessOf({ db, app, url, headers, memberOf, directoryId }: TestDirectory) {
+  const post = async (path: string, payload: object) =>
+    app.inject({ method: 'POST', url: `${url}${path}`, headers, payload })
   return {
     /** Maps a scim group to a role, or to an Assist group that is made for it. */
     map: async (scimGroupId: string, { role, group }: { role?: string; group?: string }) => {
-      const post = (path: string, payload: object) =>
-        app.inject({ method: 'POST', url: `${url}${path}`, headers, payload })
       const groupId = group && ((await post('/groups', { name: group })).json().id as string)
       const reply = await post('/group-mappings', {
         directoryId,
@@ -42,7 +42,9 @@ function accessOf({ db, app, url, headers, memberOf, directoryId }: TestDirector
   }
 }
 
-const members = (group: Json): string[] => ((group.members ?? []) as Json[]).map(member => member.value).toSorted()
+const byText = (a: string, b: string) => (a < b ? -1 : 1)
+const members = (group: Json): string[] =>
+  ((group.members ?? []) as Json[]).map(member => member.value as string).toSorted(byText)
 const add = (...ids: string[]) => ({ op: 'add', path: 'members', value: ids.map(value => ({ value })) })
 const remove = (id: string) => ({ op: 'remove', path: `members[value eq "${id}"]` })
 const replace = (...ids: string[]) => ({ op: 'replace', path: 'members', value: ids.map(value => ({ value })) })
@@ -57,7 +59,7 @@ t.test('a group is created with members, changed by sets, replaced, renamed and 
   t.same(await get(url), group)
   const added = await patch(url, add(bea, cem))
   t.match([added.statusCode, added.body, added.headers.etag], [204, '', 'W/"2"'])
-  t.same(members(await get(url)), [ana, bea, cem].toSorted())
+  t.same(members(await get(url)), [ana, bea, cem].toSorted(byText))
   await patch(url, remove(bea), { op: 'replace', path: 'displayName', value: 'Dyers' })
   t.match(await get(url), { displayName: 'Dyers', meta: { version: 'W/"3"' } })
   await patch(url, replace(bea))
@@ -208,8 +210,6 @@ t.test('concurrent changes of one group all count, and none leaves a member that
   t.same(dangling, [])
 
   const doomed = await Promise.all(Array.from({ length: 6 }, (_, index) => createGroup(`doomed-${index}`)))
-  const { createUser } = await makeDirectory(t)
-  t.ok(createUser)
   const survivor = (await send('POST', '/Users', { body: { schemas: [], userName: 'survivor' } })).json().id
   const more = doomed.flatMap(({ id }) => [patch(`/Groups/${id}`, add(survivor)), send('DELETE', `/Groups/${id}`)])
   for (const reply of await Promise.all(more)) t.match(String(reply.statusCode), /^20[04]$|^404$/)
@@ -234,11 +234,13 @@ t.test('a mapping and a membership made at the same time never miss each other',
   }
 })
 
-t.test('adding one member touches as little in a group of 20,000 as in a small one', async t => {
-  const { ids, createGroup, patch, get, send, db, directoryId, workspaceId } = await makeWorld(t)
-  const [ana] = ids as [string]
-  const group = await createGroup('Everybody')
-  await sql`
+t.test(
+  'a group of 20,000 takes one more, is replaced by half of itself, and is read whole or without its members',
+  async t => {
+    const { ids, createGroup, patch, get, send, db, directoryId, workspaceId } = await makeWorld(t)
+    const [ana] = ids as [string]
+    const group = await createGroup('Everybody')
+    await sql`
     WITH people AS (
       INSERT INTO members (workspace_id, id, status, role, origin)
       SELECT ${workspaceId}, gen_random_uuid(), 'active', 'member', 'directory' FROM generate_series(1, 20000) RETURNING id
@@ -247,21 +249,15 @@ t.test('adding one member touches as little in a group of 20,000 as in a small o
       SELECT ${workspaceId}, ${directoryId}, id, id::text, id::text, true, id, '{"schemas":[]}' FROM people RETURNING id
     )
     INSERT INTO scim_group_members SELECT ${workspaceId}, ${directoryId}, ${group.id}, id FROM users`.execute(db)
-  const written = async () => {
-    const { rows } = await sql<{
-      n: number
-    }>`SELECT coalesce(sum(n_tup_ins + n_tup_del), 0)::int AS n FROM pg_stat_xact_all_tables`.execute(db)
-    return rows[0]?.n
-  }
-  t.ok((await written()) !== undefined)
-  t.equal((await patch(`/Groups/${group.id}`, add(ana))).statusCode, 204)
-  const all = await get(`/Groups/${group.id}`)
-  t.equal(all.members.length, 20_001)
-  const half = all.members.slice(0, 10_000).map(({ value }: Json) => ({ value }))
-  const put = await send('PUT', `/Groups/${group.id}`, {
-    body: { schemas: [GROUP], displayName: 'Everybody', members: half },
-  })
-  t.equal(put.json().members.length, 10_000)
-  t.same(members(await get(`/Groups/${group.id}`)), members({ members: half }))
-  t.notOk('members' in (await get(`/Groups/${group.id}?excludedAttributes=members`)))
-})
+    t.equal((await patch(`/Groups/${group.id}`, add(ana))).statusCode, 204)
+    const all = await get(`/Groups/${group.id}`)
+    t.equal(all.members.length, 20_001)
+    const half = all.members.slice(0, 10_000).map(({ value }: Json) => ({ value }))
+    const put = await send('PUT', `/Groups/${group.id}`, {
+      body: { schemas: [GROUP], displayName: 'Everybody', members: half },
+    })
+    t.equal(put.json().members.length, 10_000)
+    t.same(members(await get(`/Groups/${group.id}`)), members({ members: half }))
+    t.notOk('members' in (await get(`/Groups/${group.id}?excludedAttributes=members`)))
+  },
+)

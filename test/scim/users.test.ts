@@ -240,8 +240,8 @@ t.test('an owner is deactivated like anybody else, but the last one keeps access
       [200, false],
     ],
   )
-  const statuses = [(await memberOf(ana.id)).status, (await memberOf(bea.id)).status].toSorted()
-  t.same(statuses, ['active', 'deactivated'], 'of two at once, one stays')
+  const statuses = [await memberOf(ana.id), await memberOf(bea.id)].map(member => String(member.status))
+  t.same(new Set(statuses), new Set(['active', 'deactivated']), 'of two at once, one stays')
   t.equal((await entries()).filter(entry => entry.detail.keptLastOwner === true).length, 1)
   const kept = (await memberOf(ana.id)).status === 'active' ? ana : bea
   t.equal((await send('DELETE', `/Users/${kept.id}`)).statusCode, 204)
@@ -255,7 +255,8 @@ t.test('concurrent writes: one name goes to one user, one address to one member,
     send('POST', '/Users', { body: { schemas: [USER], userName, emails: [{ value: email }] } })
   const eight = Array.from({ length: 8 }, (_, index) => index)
   const same = await Promise.all(eight.map(() => create('race', 'race@example.com')))
-  t.same(same.map(reply => reply.statusCode).toSorted(), [201, 409, 409, 409, 409, 409, 409, 409])
+  const taken = same.filter(reply => reply.statusCode === 409)
+  t.same([same.filter(reply => reply.statusCode === 201).length, taken.length], [1, 7])
   const sharing = await Promise.all(eight.map(index => create(`user-${index}`, 'shared@example.com')))
   t.ok(sharing.every(reply => reply.statusCode === 201))
   const members = await Promise.all(sharing.map(reply => memberOf(reply.json().id)))
