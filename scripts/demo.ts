@@ -148,8 +148,11 @@ async function play(world: World, narrator: Narrator): Promise<Directory> {
   step('What the owner sees of all this in the activity log, newest first')
   const activity = await call({ method: 'GET', url: `${workspaceUrl}/activity?limit=100`, status: 200, ...admin })
   printActivity(activity.body.items, tell)
-  expect(activity.body.items.length >= 15, 'every change has its entry')
-  expect(!JSON.stringify(activity.body).includes(okta.token), 'no entry holds a token')
+  const said = JSON.stringify(activity.body.items[1].detail)
+  expect(said.includes('boolean_as_string'), 'what was tolerated is said, and where it stood in the request')
+  expect(activity.body.items.length >= 26, 'every change has its entry')
+  const secrets = [okta.token, entra.token, client.clientSecret, ...robin.cookies.values()]
+  expect(!secrets.some(each => JSON.stringify(activity.body).includes(each)), 'no entry holds a token or a secret')
   return okta
 }
 
@@ -168,11 +171,13 @@ interface Entry {
   outcome: string
   reason: string | null
   actor: { type: string }
+  detail: { leniencies?: { name: string }[] }
 }
 
 function printActivity(entries: Entry[], tell: (line: string) => void): void {
-  for (const { at, action, outcome, reason, actor } of entries) {
-    const end = reason === null ? outcome : `${outcome}: ${reason}`
+  for (const { at, action, outcome, reason, actor, detail } of entries) {
+    const leniencies = [...new Set(detail.leniencies?.map(each => each.name))].join(', ')
+    const end = [outcome, reason ?? (leniencies && `tolerating ${leniencies}`)].filter(Boolean).join(': ')
     tell(`${at.slice(11, 23)}  ${actor.type.padEnd(9)}  ${action.padEnd(24)}  ${end}`)
   }
 }
