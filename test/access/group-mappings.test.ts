@@ -1,6 +1,8 @@
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { uuid7 } from '../../src/uuid7.ts'
 import { bearer, makeApp, makeWorkspace } from '../helpers/app.ts'
+
+const test = await makeApp(t)
 
 interface Sent {
   payload?: object
@@ -8,8 +10,7 @@ interface Sent {
 }
 
 /** A workspace with a directory, whose groups and people are put in as SCIM would leave them; requests by an admin. */
-async function makeWorld(t: Test) {
-  const test = await makeApp(t)
+async function makeWorld() {
   const workspace = await makeWorkspace(test)
   const { workspaceId, url, headers: owner } = workspace
   const { db } = test
@@ -92,7 +93,7 @@ async function makeWorld(t: Test) {
 }
 
 t.test('an Assist group is created, renamed and deleted under a name of its own', async t => {
-  const { send, entries, workspaceId } = await makeWorld(t)
+  const { send, entries, workspaceId } = await makeWorld()
   const created = await send('POST', '/groups', { payload: { name: ' Support ' } })
   t.equal(created.statusCode, 201)
   const { id } = created.json()
@@ -120,7 +121,7 @@ t.test('an Assist group is created, renamed and deleted under a name of its own'
 t.test(
   'a mapping gives its role and group to all in the scim group at once, nested groups too, and takes them back',
   async t => {
-    const { addScimGroup, addUser, createGroup, map, accessOf, send, entries, db } = await makeWorld(t)
+    const { addScimGroup, addUser, createGroup, map, accessOf, send, entries, db } = await makeWorld()
     const inner = await addScimGroup('eu-support')
     const outer = await addScimGroup('support', inner)
     const [ana, bea, ivo] = [await addUser('ana', outer), await addUser('bea', inner), await addUser('ivo')]
@@ -153,7 +154,7 @@ t.test(
 )
 
 t.test('however many people a mapping concerns, the number of statements is the same', async t => {
-  const { addScimGroup, addUser, map, statements } = await makeWorld(t)
+  const { addScimGroup, addUser, map, statements } = await makeWorld()
   const [small, large] = [await addScimGroup('small'), await addScimGroup('large')]
   await addUser('ana', small)
   for (let index = 0; index < 30; index++) await addUser(`user-${index}`, large)
@@ -163,7 +164,7 @@ t.test('however many people a mapping concerns, the number of statements is the 
 })
 
 t.test('a mapping and a SCIM client that fills its group at the same moment do not miss each other', async t => {
-  const { addScimGroup, addUser, map, send, directoryId, accessOf, app } = await makeWorld(t)
+  const { addScimGroup, addUser, map, send, directoryId, accessOf, app } = await makeWorld()
   const { token } = (await send('POST', `/directories/${directoryId}/tokens`)).json()
   const join = (group: string, userId: string) =>
     app.inject({
@@ -191,7 +192,7 @@ t.test('a mapping and a SCIM client that fills its group at the same moment do n
 })
 
 t.test('mappings made at the same moment for the same people add up', async t => {
-  const { addScimGroup, addUser, map, accessOf } = await makeWorld(t)
+  const { addScimGroup, addUser, map, accessOf } = await makeWorld()
   const groups = await Promise.all(['a', 'b', 'c', 'd'].map(name => addScimGroup(name)))
   const ana = await addUser('ana', ...groups)
   const [a, b, c, d] = groups as [string, string, string, string]
@@ -206,7 +207,7 @@ t.test('mappings made at the same moment for the same people add up', async t =>
 })
 
 t.test('a mapping is refused twice, empty, to nothing, and above the own role', async t => {
-  const { addScimGroup, createGroup, map, owner, send } = await makeWorld(t)
+  const { addScimGroup, createGroup, map, owner, send } = await makeWorld()
   const scimGroup = await addScimGroup('support')
   const group = await createGroup('Support')
   for (const [status, code, reply] of [
@@ -230,7 +231,7 @@ t.test('a mapping is refused twice, empty, to nothing, and above the own role', 
 })
 
 t.test('an admin cannot delete the mapping that gives the workspace its only owner', async t => {
-  const { addScimGroup, addUser, map, owner, send, accessOf } = await makeWorld(t)
+  const { addScimGroup, addUser, map, owner, send, accessOf } = await makeWorld()
   const owners = await addScimGroup('owners')
   const ana = await addUser('ana', owners)
   const { id } = (await map(owners, { role: 'owner' }, owner)).json()
@@ -243,8 +244,7 @@ t.test('an admin cannot delete the mapping that gives the workspace its only own
 })
 
 t.test('mappings are listed by directory and group, and belong to their workspace alone', async t => {
-  const test = await makeWorld(t)
-  const { addScimGroup, createGroup, map, send, directoryId, app } = test
+  const { addScimGroup, createGroup, map, send, directoryId, app } = await makeWorld()
   const [scimGroup, group] = [await addScimGroup('support'), await createGroup('Support')]
   const { id } = (await map(scimGroup, { groupId: group })).json()
   await map(scimGroup, { role: 'viewer' })

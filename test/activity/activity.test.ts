@@ -1,7 +1,9 @@
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { recordRefusal } from '../../src/activity/activity.ts'
 import { uuid7 } from '../../src/uuid7.ts'
 import { bearer, makeApp, makeWorkspace, serviceHeaders } from '../helpers/app.ts'
+
+const test = await makeApp(t)
 
 interface Entry {
   id: string
@@ -10,8 +12,7 @@ interface Entry {
 }
 
 /** A workspace in which something has happened: by its owner, by a second admin, and by the identity provider. */
-async function makeWorld(t: Test) {
-  const test = await makeApp(t)
+async function makeWorld() {
   const workspace = await makeWorkspace(test)
   const { workspaceId, url, headers } = workspace
   const second = await bearer({ workspace: workspaceId, sub: 'user-2' })
@@ -39,7 +40,7 @@ async function makeWorld(t: Test) {
 }
 
 t.test('the log is read newest first; each entry says who did what to what, in which request', async t => {
-  const { list, directoryId, memberId } = await makeWorld(t)
+  const { list, directoryId, memberId } = await makeWorld()
   const { items } = await list()
   t.match(items, [
     {
@@ -59,7 +60,7 @@ t.test('the log is read newest first; each entry says who did what to what, in w
 })
 
 t.test('filters narrow by area, action, actor, outcome, member and time, alone and together', async t => {
-  const { list, actions, memberId } = await makeWorld(t)
+  const { list, actions, memberId } = await makeWorld()
   t.same(await actions('kind=directory'), ['directory.request_refused', 'directory.created', 'directory.created'])
   t.same(await actions('kind=directory.created&actor=user-2'), ['directory.created'])
   t.same(await actions('outcome=refused'), ['directory.request_refused'])
@@ -73,7 +74,7 @@ t.test('filters narrow by area, action, actor, outcome, member and time, alone a
 })
 
 t.test('pages follow each other without a gap or a double, whatever comes in between', async t => {
-  const { list, app, url, headers } = await makeWorld(t)
+  const { list, app, url, headers } = await makeWorld()
   const all = (await list()).items.map((entry: Entry) => entry.id)
   const seen: string[] = []
   let next: string | undefined
@@ -87,22 +88,22 @@ t.test('pages follow each other without a gap or a double, whatever comes in bet
 })
 
 t.test('another workspace sees nothing of it, not even by asking for the member or the actor', async t => {
-  const test = await makeWorld(t)
+  const acme = await makeWorld()
   const globex = await makeWorkspace(test, { name: 'globex' })
-  for (const query of ['', `member=${test.memberId}`, 'actor=user-2', 'kind=directory']) {
+  for (const query of ['', `member=${acme.memberId}`, 'actor=user-2', 'kind=directory']) {
     const { items } = (
       await test.app.inject({ url: `${globex.url}/activity?${query}`, headers: globex.headers })
     ).json()
-    t.notMatch(JSON.stringify(items), test.workspaceId)
+    t.notMatch(JSON.stringify(items), acme.workspaceId)
     t.equal(items.length, query === '' ? 1 : 0)
   }
-  const theirs = await test.app.inject({ url: `${test.url}/activity`, headers: globex.headers })
+  const theirs = await test.app.inject({ url: `${acme.url}/activity`, headers: globex.headers })
   t.match(theirs.json(), { status: 404, code: 'not_found' })
-  t.equal((await test.app.inject({ url: `${test.url}/activity`, headers: serviceHeaders })).statusCode, 200)
+  t.equal((await test.app.inject({ url: `${acme.url}/activity`, headers: serviceHeaders })).statusCode, 200)
 })
 
 t.test('a question that cannot be meant is refused by its parameter', async t => {
-  const { list } = await makeWorld(t)
+  const { list } = await makeWorld()
   for (const [pointer, query] of [
     ['/kind', 'kind=directory.exploded'],
     ['/outcome', 'outcome=fine'],

@@ -1,6 +1,8 @@
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { uuid7 } from '../../src/uuid7.ts'
 import { makeApp, makeWorkspace } from '../helpers/app.ts'
+
+const test = await makeApp(t)
 
 interface Sent {
   payload?: object
@@ -8,8 +10,7 @@ interface Sent {
 }
 
 /** A workspace, and requests by its owner. */
-async function makeWorld(t: Test) {
-  const test = await makeApp(t)
+async function makeWorld() {
   const workspace = await makeWorkspace(test)
   const { workspaceId, url, headers } = workspace
   const send = async (method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, sent: Sent = {}) => {
@@ -62,7 +63,7 @@ async function makeWorld(t: Test) {
 }
 
 t.test('a directory is created, read, renamed, switched off and deleted, with an entry for each change', async t => {
-  const { send, entries, workspaceId } = await makeWorld(t)
+  const { send, entries, workspaceId } = await makeWorld()
   const created = await send('POST', '', { payload: { name: ' Okta ' } })
   t.equal(created.statusCode, 201)
   const { id, scimEndpoint } = created.json()
@@ -86,7 +87,7 @@ t.test('a directory is created, read, renamed, switched off and deleted, with an
 })
 
 t.test('If-Match guards the change and the end of a directory', async t => {
-  const { send, create } = await makeWorld(t)
+  const { send, create } = await makeWorld()
   const id = await create()
   const stale = { 'if-match': '"9"' }
   t.match((await send('PATCH', `/${id}`, { payload: { name: 'x' }, headers: stale })).json(), {
@@ -98,19 +99,19 @@ t.test('If-Match guards the change and the end of a directory', async t => {
 })
 
 t.test('a directory that holds users is not deleted; its groups and tokens go with it', async t => {
-  const { send, create, addUser, addGroup, db } = await makeWorld(t)
+  const { send, create, addUser, addGroup, db } = await makeWorld()
   const [full, empty] = [await create('Full'), await create('Empty')]
   await addUser(full)
   await addGroup(empty, 'Sales')
   await send('POST', `/${empty}/tokens`)
   t.match((await send('DELETE', `/${full}`)).json(), { status: 409, code: 'conflict', detail: /still holds users/ })
   t.equal((await send('DELETE', `/${empty}`)).statusCode, 204)
-  t.same(await db.selectFrom('scim_groups').select('id').execute(), [])
-  t.same(await db.selectFrom('directory_credentials').select('id').execute(), [])
+  t.same(await db.selectFrom('scim_groups').select('id').where('directory_id', '=', empty).execute(), [])
+  t.same(await db.selectFrom('directory_credentials').select('id').where('directory_id', '=', empty).execute(), [])
 })
 
 t.test('a token is shown once and stored as a hash; the list has its hint and its life', async t => {
-  const { send, create, db, log, entries } = await makeWorld(t)
+  const { send, create, db, log, entries } = await makeWorld()
   const id = await create()
   const created = await send('POST', `/${id}/tokens`, { payload: { expiresInDays: 30 } })
   t.equal(created.statusCode, 201)
@@ -121,7 +122,7 @@ t.test('a token is shown once and stored as a hash; the list has its hint and it
   t.ok(Math.abs(Date.parse(expiresAt) - Date.now() - 30 * 86_400_000) < 60_000)
   const listed = await send('GET', `/${id}/tokens`)
   t.match(listed.json().items, [{ id: tokenId, status: 'live', hint: token.slice(-4), lastUsedAt: null }])
-  const [row] = await db.selectFrom('directory_credentials').selectAll().execute()
+  const [row] = await db.selectFrom('directory_credentials').selectAll().where('directory_id', '=', id).execute()
   t.equal(row?.token_hash.length, 32)
   for (const text of [listed.body, JSON.stringify(row), JSON.stringify(await entries()), log()]) {
     t.notMatch(text, token.slice(5, 60))
@@ -129,7 +130,7 @@ t.test('a token is shown once and stored as a hash; the list has its hint and it
 })
 
 t.test('two tokens are live at once, so that one is replaced without a gap; a third has to wait', async t => {
-  const { send, create, db, entries } = await makeWorld(t)
+  const { send, create, db, entries } = await makeWorld()
   const id = await create()
   const make = () => send('POST', `/${id}/tokens`)
   const replies = await Promise.all([make(), make(), make()])
@@ -150,7 +151,7 @@ t.test('two tokens are live at once, so that one is replaced without a gap; a th
 })
 
 t.test('groups and users are listed page by page, as the directory sent them', async t => {
-  const { send, create, addUser, addGroup } = await makeWorld(t)
+  const { send, create, addUser, addGroup } = await makeWorld()
   const id = await create()
   for (const name of ['Sales', 'Support', 'Engineering']) await addGroup(id, name)
   const user = await addUser(id)
@@ -169,8 +170,7 @@ t.test('groups and users are listed page by page, as the directory sent them', a
 })
 
 t.test('what belongs to another workspace is not there, and bad input is refused by its pointer', async t => {
-  const test = await makeWorld(t)
-  const { send, create, app } = test
+  const { send, create, app } = await makeWorld()
   const id = await create()
   const foreign = await makeWorkspace(test, { name: 'globex' })
   for (const [method, path] of [

@@ -1,6 +1,8 @@
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { uuid7 } from '../../src/uuid7.ts'
 import { bearer, makeApp, makeWorkspace, serviceHeaders } from '../helpers/app.ts'
+
+const test = await makeApp(t)
 
 interface Sent {
   payload?: object
@@ -8,8 +10,7 @@ interface Sent {
 }
 
 /** A workspace with an owner olga, and requests by an admin. */
-async function makeWorld(t: Test, settings: Record<string, string> = {}) {
-  const test = await makeApp(t, { settings })
+async function makeWorld() {
   const workspace = await makeWorkspace(test)
   const { workspaceId, url } = workspace
   const admin = await bearer({ workspace: workspaceId, role: 'admin', sub: 'user-admin' })
@@ -91,7 +92,7 @@ async function makeWorld(t: Test, settings: Record<string, string> = {}) {
 }
 
 t.test('an invitation makes a member who waits; its role is a floor', async t => {
-  const { invite, send, workspaceId, entries, history, log, config } = await makeWorld(t)
+  const { invite, send, workspaceId, entries, history, log, config } = await makeWorld()
   const plain = await invite({ email: ' Ana@Example.COM ', displayName: 'Ana Example' })
   t.equal(plain.statusCode, 201)
   const { id, invitationExpiresAt } = plain.json()
@@ -120,7 +121,7 @@ t.test('an invitation makes a member who waits; its role is a floor', async t =>
 })
 
 t.test('an address is invited once; the refusal says what to do instead', async t => {
-  const { invite, send, addMember } = await makeWorld(t)
+  const { invite, send, addMember } = await makeWorld()
   const { id } = (await invite({ email: 'ana@example.com' })).json()
   t.match((await invite({ email: 'ANA@example.com' })).json(), { status: 409, code: 'conflict', detail: /Withdraw.*/ })
   await addMember('bea')
@@ -130,7 +131,7 @@ t.test('an address is invited once; the refusal says what to do instead', async 
 })
 
 t.test('nobody gives a role above their own, or acts on somebody above them', async t => {
-  const { invite, send, olga, headers, addMember } = await makeWorld(t)
+  const { invite, send, olga, headers, addMember } = await makeWorld()
   const owner = { headers }
   t.match((await invite({ email: 'ana@example.com', role: 'owner' })).json(), { status: 403, code: 'role_above_own' })
   t.match((await invite({ email: 'ana@example.com', role: 'emperor' })).json(), { status: 400, code: 'role_unknown' })
@@ -153,7 +154,7 @@ t.test('nobody gives a role above their own, or acts on somebody above them', as
 })
 
 t.test('a manual role is a floor, locked, or taken back, each with its entry and history', async t => {
-  const { send, addMember, entries, history } = await makeWorld(t)
+  const { send, addMember, entries, history } = await makeWorld()
   const ana = await addMember('ana')
   const patch = (payload: object, headers = {}) => send('PATCH', `/${ana}`, { payload, headers })
   t.match((await patch({ grant: 'floor', role: 'admin' })).json(), { role: 'admin', manualPolicy: 'floor' })
@@ -180,7 +181,7 @@ t.test('a manual role is a floor, locked, or taken back, each with its entry and
 })
 
 t.test('the last owner is neither demoted nor deactivated; with a second one they are', async t => {
-  const { send, olga, headers, addMember } = await makeWorld(t)
+  const { send, olga, headers, addMember } = await makeWorld()
   const demote = () => send('PATCH', `/${olga}`, { payload: { grant: 'none' }, headers })
   const deactivate = () => send('POST', `/${olga}/deactivate`, { headers })
   t.match((await demote()).json(), { status: 409, code: 'last_owner' })
@@ -196,7 +197,7 @@ t.test('the last owner is neither demoted nor deactivated; with a second one the
 })
 
 t.test('deactivating ends sessions before the answer; reactivating lets in again, without a session', async t => {
-  const { send, addMember, addSession, liveSessions, entries, history } = await makeWorld(t)
+  const { send, addMember, addSession, liveSessions, entries, history } = await makeWorld()
   const ana = await addMember('ana')
   await addSession(ana)
   t.match((await send('GET', `/${ana}`)).json(), {
@@ -220,7 +221,7 @@ t.test('deactivating ends sessions before the answer; reactivating lets in again
 })
 
 t.test('whom a directory calls inactive only the directory lets in again', async t => {
-  const { send, addMember, addDirectoryUser } = await makeWorld(t)
+  const { send, addMember, addDirectoryUser } = await makeWorld()
   const [ana, bea] = [await addMember('ana'), await addMember('bea')]
   const owned = await addDirectoryUser(ana, false)
   await addDirectoryUser(bea, true)
@@ -231,7 +232,7 @@ t.test('whom a directory calls inactive only the directory lets in again', async
 })
 
 t.test('an invitation can be withdrawn, a member cannot be deleted', async t => {
-  const { invite, send, addMember, history, entries } = await makeWorld(t)
+  const { invite, send, addMember, history, entries } = await makeWorld()
   const { id } = (await invite({ email: 'ana@example.com' })).json()
   t.equal((await send('DELETE', `/${id}`)).statusCode, 204)
   t.match((await send('DELETE', `/${id}`)).json(), { status: 404, code: 'not_found' })
@@ -242,7 +243,7 @@ t.test('an invitation can be withdrawn, a member cannot be deleted', async t => 
 })
 
 t.test('resetting the links of a member ends the sessions that rest on them', async t => {
-  const { send, addMember, addSession, liveSessions, entries } = await makeWorld(t)
+  const { send, addMember, addSession, liveSessions, entries } = await makeWorld()
   const ana = await addMember('ana')
   await addSession(ana)
   t.equal((await send('DELETE', `/${ana}/identities`)).statusCode, 204)
@@ -255,7 +256,7 @@ t.test('resetting the links of a member ends the sessions that rest on them', as
 })
 
 t.test('the list is paged, and filtered by status, role and how the address begins', async t => {
-  const { send, addMember, invite, olga, statements } = await makeWorld(t)
+  const { send, addMember, invite, olga, statements } = await makeWorld()
   const [ana, bea] = [await addMember('ana'), await addMember('bea')]
   const ivo = (await invite({ email: 'Ivo@example.com', role: 'admin' })).json().id
   const list = async (query: string) => (await send('GET', `?${query}`)).json()
@@ -277,8 +278,7 @@ t.test('the list is paged, and filtered by status, role and how the address begi
 })
 
 t.test('bad bodies are refused by their pointer, and other workspaces see nothing', async t => {
-  const test = await makeWorld(t)
-  const { send, invite, addMember, app } = test
+  const { send, invite, addMember, app } = await makeWorld()
   const ana = await addMember('ana')
   for (const [pointer, reply] of [
     ['/email', await invite({ email: 'ana' })],

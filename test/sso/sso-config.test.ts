@@ -1,31 +1,23 @@
 import { sql } from 'kysely'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { createSecretBox } from '../../src/sso/secret-box.ts'
 import { findLoginConfig } from '../../src/sso/sso-config.ts'
-import { bearer, makeApp, makeWorkspace, serviceHeaders, type TestApp } from '../helpers/app.ts'
-import { html, json, makeScriptedProvider, type ScriptedProvider } from '../helpers/scripted-provider.ts'
+import { uuid7 } from '../../src/uuid7.ts'
+import { bearer, makeApp, makeWorkspace, serviceHeaders } from '../helpers/app.ts'
+import { html, json, makeScriptedProvider } from '../helpers/scripted-provider.ts'
 
 const secret = 'corp-secret-4f1c'
 
-interface World extends TestApp {
-  provider: ScriptedProvider
-  workspaceId: string
-  headers: { authorization: string }
-  url: string
-  good: { issuer: string; clientId: string; clientSecret: string; allowedDomains: string[] }
-  put: (payload: object, headers?: Record<string, string>) => Promise<Reply>
-  patch: (payload: object, headers?: Record<string, string>) => Promise<Reply>
-  get: () => Promise<Reply>
-  actions: () => Promise<string[]>
-}
+const sharedIssuer = 'https://accounts.shared.example'
+const provider = await makeScriptedProvider(t)
+const test = await makeApp(t, {
+  settings: { OUTBOUND_ALLOW_HTTP: 'false', SHARED_ISSUERS: sharedIssuer },
+  options: { outbound: { ...provider.network.outbound, failureStepMs: 1 } },
+})
 
-type Reply = Awaited<ReturnType<TestApp['app']['inject']>>
-
-/** A workspace `acme` and the provider that its owner is about to configure. */
-async function makeWorld(t: Test, settings: Record<string, string> = {}): Promise<World> {
-  const provider = await makeScriptedProvider(t)
-  const outbound = { ...provider.network.outbound, failureStepMs: 1 }
-  const test = await makeApp(t, { settings: { OUTBOUND_ALLOW_HTTP: 'false', ...settings }, options: { outbound } })
+/** A workspace, and requests by its owner about the provider, which gives plain good answers until it is told otherwise. */
+async function makeWorld() {
+  provider.reset()
   const { workspaceId, headers, url: workspaceUrl } = await makeWorkspace(test)
   const url = `${workspaceUrl}/sso-config`
   const send =
@@ -34,7 +26,6 @@ async function makeWorld(t: Test, settings: Record<string, string> = {}): Promis
       test.app.inject({ method, url, headers: { ...headers, ...more }, payload })
   return {
     ...test,
-    provider,
     workspaceId,
     headers,
     url,
@@ -56,7 +47,7 @@ async function makeWorld(t: Test, settings: Record<string, string> = {}): Promis
 }
 
 t.test('PUT checks the provider, saves, and answers with all that the admin needs at the provider', async t => {
-  const { put, get, good, provider, workspaceId, actions } = await makeWorld(t)
+  const { put, get, good, workspaceId, actions } = await makeWorld()
   t.match((await get()).json(), { status: 404, code: 'sso_not_configured' })
   const saved = await put(good)
   t.equal(saved.statusCode, 200, saved.body)
@@ -84,23 +75,23 @@ t.test('PUT checks the provider, saves, and answers with all that the admin need
 })
 
 t.test('a client secret is in no answer, log line or entry, and in the database only sealed', async t => {
-  const { put, patch, get, good, log, db, provider } = await makeWorld(t)
+  const { put, patch, get, good, log, db } = await makeWorld()
   const replies = [await put(good), await patch({ clientSecret: `${secret}-2` }), await get()]
   provider.script.answer.discovery = html()
   replies.push(await put({ ...good, clientSecret: `${secret}-3` }), await put({ ...good, clientSecret: { a: secret } }))
   const entries = await db.selectFrom('activity_entries').selectAll().execute()
-  const rows = await sql<{ text: string }>`
-    SELECT c::text AS text FROM sso_configs c UNION ALL SELECT convert_from(s.sealed, 'LATIN1') || s::text FROM sso_client_secrets s`.execute(
-    db,
-  )
-  t.equal(rows.rows.length, 3, 'the config, the secret and the one before')
-  for (const text of [...replies.map(reply => reply.body), log(), JSON.stringify(entries), JSON.stringify(rows.rows)]) {
+  const configs = await db.selectFrom('sso_configs').selectAll().execute()
+  const secrets = await db.selectFrom('sso_client_secrets').selectAll().execute()
+  t.ok(secrets.length >= 2, 'the secret and the one before')
+  const stored = secrets.map(row => JSON.stringify(row) + row.sealed.toString('latin1'))
+  const written = [log(), JSON.stringify(entries), JSON.stringify(configs), ...stored]
+  for (const text of [...replies.map(reply => reply.body), ...written]) {
     t.notMatch(text, secret)
   }
 })
 
 t.test('a new secret is tried first and the one before still works for a week; a third drops the first', async t => {
-  const { put, patch, good, db, workspaceId, config } = await makeWorld(t)
+  const { put, patch, good, db, workspaceId, config } = await makeWorld()
   const login = () => findLoginConfig(db, createSecretBox(config), workspaceId)
   t.equal(await login(), undefined)
   await put(good)
@@ -113,6 +104,7 @@ t.test('a new secret is tried first and the one before still works for a week; a
   await db
     .updateTable('sso_client_secrets')
     .set({ expires_at: '2026-01-01T00:00:00Z' })
+    .where('workspace_id', '=', workspaceId)
     .where('expires_at', 'is not', null)
     .execute()
   t.same((await login())?.clientSecrets, ['third'])
@@ -120,7 +112,7 @@ t.test('a new secret is tried first and the one before still works for a week; a
 })
 
 t.test('the stored secret goes on with its issuer and never goes to another', async t => {
-  const { put, patch, good, provider, db, workspaceId, config } = await makeWorld(t)
+  const { put, patch, good, db, workspaceId, config } = await makeWorld()
   const { clientSecret: _secret, ...withoutSecret } = good
   t.match((await put(withoutSecret)).json(), { status: 400, code: 'sso_secret_missing' })
   await put(good)
@@ -133,7 +125,7 @@ t.test('the stored secret goes on with its issuer and never goes to another', as
 })
 
 t.test('PATCH changes what it names; sign-in can be switched off while the provider is away, not on', async t => {
-  const { put, patch, good, provider } = await makeWorld(t)
+  const { put, patch, good } = await makeWorld()
   t.match((await patch({ enabled: true })).json(), { code: 'sso_not_configured' })
   await put(good)
   await provider.stop()
@@ -144,7 +136,7 @@ t.test('PATCH changes what it names; sign-in can be switched off while the provi
 })
 
 t.test('If-Match saves only over the version that the admin has seen, in the write itself', async t => {
-  const { app, put, patch, good, url, headers } = await makeWorld(t)
+  const { app, put, patch, good, url, headers } = await makeWorld()
   t.match((await put(good, { 'if-match': '"1"' })).json(), { status: 412, code: 'version_conflict' })
   await put(good)
   t.match((await patch({ autoProvision: true }, { 'if-match': '"7"' })).json(), {
@@ -167,7 +159,7 @@ t.test('If-Match saves only over the version that the admin has seen, in the wri
 })
 
 t.test('two admins who save at the same moment never both win', async t => {
-  const { put, good, actions } = await makeWorld(t)
+  const { put, good, actions } = await makeWorld()
   const replies = await Promise.all(['a', 'b', 'c'].map(clientId => put({ ...good, clientId })))
   const won = replies.filter(reply => reply.statusCode === 200)
   t.equal((await actions()).length, won.length)
@@ -175,16 +167,26 @@ t.test('two admins who save at the same moment never both win', async t => {
 })
 
 t.test('DELETE ends neither membership nor session, and leaves no secret', async t => {
-  const { app, put, good, url, headers, db, workspaceId, actions } = await makeWorld(t)
+  const { app, put, good, url, headers, db, workspaceId, actions } = await makeWorld()
   await put(good)
+  const person = { workspace_id: workspaceId, id: uuid7(), status: 'active', role: 'member', origin: 'sso' } as const
+  await db.insertInto('members').values(person).execute()
+  const session = { workspace_id: workspaceId, id: uuid7(), member_id: person.id, issuer: good.issuer, subject: 'ana' }
+  await db
+    .insertInto('sessions')
+    .values({ ...session, expires_at: '2099-01-01T00:00:00Z' })
+    .execute()
   t.equal((await app.inject({ method: 'DELETE', url, headers })).statusCode, 204)
-  t.same(await db.selectFrom('sso_client_secrets').selectAll().execute(), [])
+  t.same(await db.selectFrom('sso_client_secrets').selectAll().where('workspace_id', '=', workspaceId).execute(), [])
   t.same(await actions(), ['sso_config.saved', 'sso_config.deleted'])
-  t.equal((await db.selectFrom('workspaces').select('id').where('id', '=', workspaceId).execute()).length, 1)
+  const { rows } = await sql`
+    SELECT s.ended_at, m.status FROM sessions s JOIN members m ON m.id = s.member_id
+     WHERE s.workspace_id = ${workspaceId}`.execute(db)
+  t.same(rows, [{ ended_at: null, status: 'active' }])
 })
 
 t.test('whatever is wrong with an issuer has its code, and the configuration before stays in force', async t => {
-  const { put, get, good, provider, actions, log } = await makeWorld(t)
+  const { put, get, good, actions, log } = await makeWorld()
   await put(good)
   const before = (await get()).json()
   const { network } = provider
@@ -253,7 +255,7 @@ t.test('whatever is wrong with an issuer has its code, and the configuration bef
 t.test(
   'oidc-disc-003, oidc-disc-008: a foreign issuer is refused with both spellings; a pasted discovery URL is reduced',
   async t => {
-    const { put, good, provider } = await makeWorld(t)
+    const { put, good } = await makeWorld()
     const pasted = `${provider.issuer}/.well-known/openid-configuration`
     provider.script.document = document => ({ ...document, issuer: 'https://other.example' })
     const refused = (await put({ ...good, issuer: pasted })).json()
@@ -268,7 +270,7 @@ t.test(
 t.test(
   "oidc-disc-004 to 007: the provider's own spelling of its slash is stored, and stays with the next save",
   async t => {
-    const { provider, put, good } = await makeWorld(t)
+    const { put, good } = await makeWorld()
     for (const [issuer, typed] of [
       ['https://tenant.auth0.example/', 'https://tenant.auth0.example'],
       ['https://auth.corp.example/application/o/assist/', 'https://auth.corp.example/application/o/assist/'],
@@ -283,7 +285,7 @@ t.test(
 )
 
 t.test('oidc-dom-005, 006, 009: domains are stored in one spelling; what is no domain is named', async t => {
-  const { put, good } = await makeWorld(t)
+  const { put, good } = await makeWorld()
   const save = async (...allowedDomains: string[]) => (await put({ ...good, allowedDomains })).json()
   t.same((await save(' Corp.EXAMPLE ', '@corp.example', 'corp.example')).allowedDomains, ['corp.example'])
   t.same((await save('bücher.example')).allowedDomains, ['xn--bcher-kva.example'])
@@ -301,21 +303,22 @@ t.test('oidc-dom-005, 006, 009: domains are stored in one spelling; what is no d
 })
 
 t.test('oidc-mt-003: a domain that another workspace has proved is refused, one of its own is not', async t => {
-  const test = await makeWorld(t)
+  const { app, put, good, url } = await makeWorld()
   const globex = await makeWorkspace(test, { name: 'globex' })
-  const approve = (url: string) =>
-    test.app.inject({ method: 'PUT', url: `${url}/domains/corp.example`, headers: serviceHeaders })
-  await approve(globex.url)
-  t.match((await test.put(test.good)).json(), { status: 400, code: 'sso_domain_unverified' })
-  await test.app.inject({ method: 'DELETE', url: `${globex.url}/domains/corp.example`, headers: serviceHeaders })
-  await approve(test.url.replace('/sso-config', ''))
-  t.equal((await test.put(test.good)).statusCode, 200)
+  const payload = { ...good, allowedDomains: ['proved.example'] }
+  const domain = (method: 'PUT' | 'DELETE', workspaceUrl: string) =>
+    app.inject({ method, url: `${workspaceUrl}/domains/proved.example`, headers: serviceHeaders })
+  await domain('PUT', globex.url)
+  t.match((await put(payload)).json(), { status: 400, code: 'sso_domain_unverified' })
+  await domain('DELETE', globex.url)
+  await domain('PUT', url.replace('/sso-config', ''))
+  t.equal((await put(payload)).statusCode, 200)
 })
 
 t.test('an issuer that serves many customers needs a list of domains, without web-mail', async t => {
-  const { put, good, provider } = await makeWorld(t, { SHARED_ISSUERS: 'https://accounts.shared.example' })
+  const { put, good } = await makeWorld()
   const { issuer } = await makeScriptedProvider(t, {
-    issuer: 'https://accounts.shared.example',
+    issuer: sharedIssuer,
     network: provider.network,
   })
   const save = async (allowedDomains?: string[]) => (await put({ ...good, issuer, allowedDomains })).json()
@@ -327,7 +330,8 @@ t.test('an issuer that serves many customers needs a list of domains, without we
 t.test(
   'bodies are strict: an unknown member, a wrong type and enforcing are refused, and nothing is asked',
   async t => {
-    const { put, patch, good, provider } = await makeWorld(t)
+    const { put, patch, good } = await makeWorld()
+    const asked = provider.requests.length
     for (const [pointer, payload] of [
       ['/colour', { ...good, colour: 'red' }],
       ['/autoProvision', { ...good, autoProvision: 'yes' }],
@@ -338,16 +342,16 @@ t.test(
       t.match((await put(payload)).json(), { status: 400, code: 'invalid', errors: [{ pointer }] })
     }
     t.match((await patch({ clientID: 'x' })).json(), { status: 400, code: 'invalid' })
-    t.same(provider.requests, [])
+    t.equal(provider.requests.length, asked)
   },
 )
 
 t.test('the test says check by check what is right and what to change, of the saved settings or a draft', async t => {
-  const { app, put, good, url, headers, provider, actions, db } = await makeWorld(t)
-  const test = async (payload?: object) =>
+  const { app, put, good, url, headers, actions, db, workspaceId } = await makeWorld()
+  const run = async (payload?: object) =>
     (await app.inject({ method: 'POST', url: `${url}/test`, headers, ...(payload && { payload }) })).json()
-  t.match(await test(), { status: 404, code: 'sso_not_configured' })
-  const draft = await test({ issuer: good.issuer })
+  t.match(await run(), { status: 404, code: 'sso_not_configured' })
+  const draft = await run({ issuer: good.issuer })
   t.match(draft, { passed: true, issuer: good.issuer })
   t.match(byName(draft), {
     issuer_match: { result: 'pass' },
@@ -356,18 +360,19 @@ t.test('the test says check by check what is right and what to change, of the sa
     client_secret: { result: 'warn' },
   })
   await put(good)
-  t.match(byName(await test()), { allowed_domains: { result: 'pass' }, client_secret: { result: 'pass' } })
+  t.match(byName(await run()), { allowed_domains: { result: 'pass' }, client_secret: { result: 'pass' } })
   provider.script.answer.discovery = html()
-  t.match(await test(), { passed: false, checks: [{ name: 'issuer', result: 'pass' }] })
-  t.match(byName(await test({ allowedDomains: ['*.corp.example'] })), {
+  t.match(await run(), { passed: false, checks: [{ name: 'issuer', result: 'pass' }] })
+  t.match(byName(await run({ allowedDomains: ['*.corp.example'] })), {
     document: { result: 'fail', code: 'sso_discovery_invalid' },
     allowed_domains: { result: 'fail', code: 'sso_domain_invalid' },
   })
-  t.match(byName(await test({ issuer: 'https://10.0.0.5' })), { reachable: { code: 'sso_issuer_blocked' } })
+  t.match(byName(await run({ issuer: 'https://10.0.0.5' })), { reachable: { code: 'sso_issuer_blocked' } })
   t.equal((await actions()).filter(action => action === 'sso_config.tested').length, 5)
   const { detail } = await db
     .selectFrom('activity_entries')
     .select('detail')
+    .where('workspace_id', '=', workspaceId)
     .orderBy('id', 'desc')
     .executeTakeFirstOrThrow()
   t.match(detail, { passed: false, failed: [{ check: 'reachable', code: 'sso_issuer_blocked' }] })
@@ -378,8 +383,7 @@ function byName({ checks }: { checks: { name: string }[] }): Record<string, obje
 }
 
 t.test('oidc-mt-007: an admin of another workspace gets 404 for each way in, and nothing goes out', async t => {
-  const test = await makeWorld(t)
-  const { put, good, url, provider, get } = test
+  const { put, good, url, get } = await makeWorld()
   await put(good)
   const { headers } = await makeWorkspace(test, { name: 'evilco' })
   const before = [provider.requests.length, (await get()).body]
@@ -397,7 +401,7 @@ t.test('oidc-mt-007: an admin of another workspace gets 404 for each way in, and
 })
 
 t.test('the configuration of a workspace is for its admins and owners', async t => {
-  const { app, workspaceId, url } = await makeWorld(t)
+  const { app, workspaceId, url } = await makeWorld()
   const read = async (role: string) =>
     (await app.inject({ url, headers: await bearer({ workspace: workspaceId, role }) })).statusCode
   t.same(await Promise.all(['member', 'admin', 'owner'].map(read)), [403, 404, 404])
