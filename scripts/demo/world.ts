@@ -13,6 +13,7 @@ import { createLogger } from '../../src/http/log.ts'
 import { uuid7 } from '../../src/uuid7.ts'
 import type { LoopbackProvider, ProviderOptions } from '../../test/helpers/provider.ts'
 import { startFrontEnd, type FrontEnd } from './front-end.ts'
+import { DemoError } from './narration.ts'
 
 /** All that the demo needs, each part real and on this machine. */
 export interface World {
@@ -121,8 +122,7 @@ async function onFreePort<Result>(wanted: number | undefined, use: (port: number
       return await use(wanted ?? (await freePort()))
     } catch (error) {
       const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE'
-      if (taken && wanted !== undefined)
-        throw new Error(`Port ${wanted} is taken: choose another one.`, { cause: error })
+      if (taken && wanted !== undefined) throw new DemoError(`Port ${wanted} is taken: choose another one.`)
       if (!taken || attempt === 5) throw error
     }
   }
