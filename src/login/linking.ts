@@ -80,12 +80,21 @@ export function readPerson(
   const person = {
     issuer: config.issuer,
     subject: claims.sub,
-    displayName: contact.name?.slice(0, 200),
+    displayName: cleanText(contact.name ?? '', 200),
     directoryId: typeof directoryId === 'string' && directoryId !== '' ? directoryId : undefined,
     email,
     emailVerified: readVerified(contact.emailVerified),
   }
   return { ...person, emailFault: findEmailFault({ contact, email, hd: claims.hd }, config, rules) }
+}
+
+/** A claim's text as it can be stored and shown: no control characters (Postgres takes no NUL), and not blank. */
+export function cleanText(text: string, maxLength: number): string | undefined {
+  const clean = text
+    .replaceAll(/\p{Cc}/gu, ' ')
+    .trim()
+    .slice(0, maxLength)
+  return clean === '' ? undefined : clean
 }
 
 /** Some providers send the boolean as text; anything else that is neither true nor absent is a no. */

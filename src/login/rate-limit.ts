@@ -1,19 +1,6 @@
-import ipaddr from 'ipaddr.js'
 import { AppError } from '../errors.ts'
 
 const minute = 60_000
-
-/**
- * The network that counts as one visitor: an IPv4 address, or the /64 of an IPv6 one, since every host of a /64 has all of
- * its addresses. What a proxy passed on and is no address counts as one visitor.
- */
-export function visitorNetwork(address: string): string {
-  if (!ipaddr.isValid(address)) return '0.0.0.0'
-  const parsed = ipaddr.process(address)
-  if (parsed.kind() === 'ipv4') return parsed.toString()
-  const parts = (parsed as ipaddr.IPv6).parts.map((part, index) => (index < 4 ? part : 0))
-  return `${new ipaddr.IPv6(parts).toString()}/64`
-}
 
 export interface RateLimit {
   /** @throws {AppError} `rate_limited`, with the seconds to wait */

@@ -9,10 +9,11 @@ import { isSecure } from '../http/session-cookie.ts'
 import { asRefusal, finishLogin, refuseLogin } from './finish-login.ts'
 import { failedUrl, type StartRequest } from './front-end.ts'
 import { AttemptRefusal } from './login-attempts.ts'
-import { createRateLimit, visitorNetwork } from './rate-limit.ts'
+import { createRateLimit } from './rate-limit.ts'
 import { parseReturnTo } from './return-to.ts'
 import type { Visitor } from './sign-in.ts'
 import { startLogin, type LoginDependencies } from './start-login.ts'
+import { visitorAddress, visitorNetwork } from './visitor.ts'
 
 const startQuery = z.strictObject({
   return_to: z
@@ -110,7 +111,7 @@ export const loginRoutes: FastifyPluginAsyncZodOpenApi<LoginDependencies> = asyn
       if (isPrefetch(request)) return reply.code(204).send()
       callbacks.use(visitorNetwork(request.ip))
       const { workspaceId } = request.params
-      const query = new URLSearchParams(request.url.split('?')[1] ?? '')
+      const query = new URL(request.url, config.publicUrl).searchParams
       const readCookie = (state: string) => readAttemptCookie(config, request, state)
       const finish = async () => {
         const callback = { workspaceId, query, readCookie, visitor: visitorOf(request) }
@@ -183,8 +184,7 @@ function checkChallenge(challenge: string | undefined): string {
 
 function visitorOf(request: FastifyRequest): Visitor {
   return {
-    // An inet; a proxy can pass on something that is no address.
-    address: visitorNetwork(request.ip) === '0.0.0.0' ? null : request.ip,
+    address: visitorAddress(request.ip) ?? null,
     userAgent: request.headers['user-agent']?.slice(0, 500) ?? null,
     requestId: request.id,
   }

@@ -11,7 +11,7 @@ import type { SecretBox } from '../sso/secret-box.ts'
 import type { LoginConfig } from '../sso/sso-config.ts'
 import { uuid7 } from '../uuid7.ts'
 import { followAddress } from './contact-address.ts'
-import { decideLinking, deactivated, readPerson } from './linking.ts'
+import { cleanText, decideLinking, deactivated, readPerson } from './linking.ts'
 import type { Candidate, LinkingDecision, LinkingFacts, LinkingRules, Person } from './linking.ts'
 import { sealOutcomeCode, type LoginAttempt } from './login-attempts.ts'
 
@@ -136,7 +136,10 @@ export async function signIn(dependencies: SignInDependencies, signingIn: SignIn
   await retryConflicts(() =>
     db.transaction().execute(async trx => {
       const detail = await linkPerson(trx, { person, loginConfig, config, requestId: visitor.requestId })
-      const linked = { ...values, detail: JSON.stringify({ issuer: person.issuer, subject: person.subject, ...detail }) }
+      const linked = {
+        ...values,
+        detail: JSON.stringify({ issuer: person.issuer, subject: person.subject, ...detail }),
+      }
       const [member] = await startSession(trx, linked)
       if (member?.status !== 'active') throw deactivated(member?.memberId)
     }),
@@ -165,7 +168,12 @@ function sessionValues(
     // OpenID Connect Enterprise Extensions: a hard end, which our own limits may only bring forward.
     sessionExpiry: secondsClaim(claims.session_expiry),
     acr: textClaim(claims.acr),
-    amr: Array.isArray(claims.amr) ? claims.amr.filter(each => typeof each === 'string').slice(0, 20) : null,
+    amr: Array.isArray(claims.amr)
+      ? claims.amr
+          .map(textClaim)
+          .filter(each => each !== null)
+          .slice(0, 20)
+      : null,
     hours: config.sessionHours,
     codeHash: exchangeCode.hash,
     codeSealed: sealOutcomeCode(box, attempt, exchangeCode.token),
@@ -182,7 +190,7 @@ export function idTokenContext(workspaceId: string, sessionId: string): string {
 }
 
 function textClaim(value: unknown): string | null {
-  return typeof value === 'string' && value !== '' ? value.slice(0, 255) : null
+  return typeof value === 'string' ? (cleanText(value, 255) ?? null) : null
 }
 
 function secondsClaim(value: unknown): number | null {

@@ -1,4 +1,4 @@
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { makeApp } from '../helpers/app.ts'
 import { bigJson, drip, gzipBomb, hang, hangUp, json, makeScriptedProvider } from '../helpers/scripted-provider.ts'
 import type { Answer, Endpoint } from '../helpers/scripted-provider.ts'
@@ -19,11 +19,8 @@ async function makeOwn(options: { issuer?: string; config?: Record<string, unkno
   return { idp, at, acme }
 }
 
-/** A replica that has not heard of any provider yet. */
-async function coldReplica(t: Test) {
-  const { test: cold } = await makeSignInWorld(t, { beside: world, timeoutMs: 800 })
-  return cold
-}
+/** A replica that has saved no configuration, and so has not heard of a provider before somebody signs in there. */
+const { test: cold } = await makeSignInWorld(t, { beside: world, timeoutMs: 1_000 })
 
 t.test('oidc-disc-004..007: the issuer is kept as the provider spells it, slash or not', async t => {
   for (const [issuer, typed] of [
@@ -48,7 +45,6 @@ t.test(
     const down = await makeOwn()
     const healthy = await makeOwn()
     await down.idp.stop()
-    const cold = await coldReplica(t)
     t.equal((await cold.app.inject({ url: '/readyz' })).statusCode, 200)
     const there = { ...healthy.at, test: cold }
     await expectSignedIn(t, there, { acme: healthy.acme, act: () => makeBrowser(there).signIn(healthy.acme) })
@@ -68,10 +64,10 @@ t.test(
     for (const answer of [hang, drip(200)]) {
       const { idp, at, acme } = await makeOwn()
       idp.script.answer.discovery = answer
-      const here = { ...at, test: await coldReplica(t) }
+      const here = { ...at, test: cold }
       const began = performance.now()
       await expectRefusal(t, here, { acme, code: 'sso_idp_unreachable', act: () => makeBrowser(here).signIn(acme) })
-      t.ok(performance.now() - began < 2_000)
+      t.ok(performance.now() - began < 3_000)
       const again = performance.now()
       await expectRefusal(t, here, { acme, code: 'sso_idp_unreachable', act: () => makeBrowser(here).signIn(acme) })
       t.ok(performance.now() - again < 500)
@@ -81,7 +77,7 @@ t.test(
 
 t.test('oidc-disc-016: metadata and keys are fetched once for many sign-ins', async t => {
   const { idp, at, acme } = await makeOwn()
-  const here = { ...at, test: await coldReplica(t) }
+  const here = { ...at, test: cold }
   const before = [idp.count('discovery'), idp.count('jwks')]
   await Promise.all(Array.from({ length: 20 }, () => makeBrowser(here).signIn(acme)))
   t.same([idp.count('discovery') - before[0]!, idp.count('jwks') - before[1]!], [1, 1])
@@ -113,7 +109,7 @@ t.test('oidc-ssrf-006..008: an endpoint that moved inside is not called, and get
     const { idp, at, acme } = await makeOwn()
     idp.script.document = document => ({ ...document, [member]: url })
     idp.script.claims = ({ email: _email, ...thin }) => thin
-    const here = { ...at, test: await coldReplica(t) }
+    const here = { ...at, test: cold }
     await expectRefusal(t, here, { acme, code: 'sso_idp_unreachable', act: () => makeBrowser(here).signIn(acme) })
   }
   const inside = network.connections.filter(({ addresses }) => addresses.some(each => !each.startsWith('203.0.113.')))
@@ -123,7 +119,7 @@ t.test('oidc-ssrf-006..008: an endpoint that moved inside is not called, and get
 t.test('oidc-ssrf-013: a compressed bomb is an unreachable provider', async t => {
   const { idp, at, acme } = await makeOwn()
   idp.script.answer.discovery = gzipBomb(128)
-  const here = { ...at, test: await coldReplica(t) }
+  const here = { ...at, test: cold }
   await expectRefusal(t, here, { acme, code: 'sso_idp_unreachable', act: () => makeBrowser(here).signIn(acme) })
 })
 
@@ -133,7 +129,7 @@ t.test('oidc-ssrf-014: oversized answers are cut off near the limit', async t =>
     const answer = bigJson(64)
     idp.script.answer[endpoint] = answer
     idp.script.claims = ({ email: _email, ...thin }) => thin
-    const here = { ...at, test: await coldReplica(t) }
+    const here = { ...at, test: cold }
     await expectRefusal(t, here, { acme, code: 'sso_idp_error', act: () => makeBrowser(here).signIn(acme) })
     t.ok(answer.sentBytes < 8 * 1024 * 1024, `${endpoint}: ${answer.sentBytes} bytes`)
   }
@@ -188,12 +184,12 @@ t.test('whatever the token endpoint does, the browser ends at the error page', a
 })
 
 t.test('without the database the browser still ends at the error page', async t => {
-  const cold = await makeApp(t, { beside: test })
+  const lost = await makeApp(t, { beside: test })
   const { acme } = (await makeOwn()) as { acme: Acme }
-  await cold.db.selectFrom('workspaces').select('id').execute()
-  await cold.db.destroy()
+  await lost.db.selectFrom('workspaces').select('id').execute()
+  await lost.db.destroy()
   const challenge = 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM'
-  const reply = await cold.app.inject({ url: `/sso/${acme.workspaceId}/start?handoff_challenge=${challenge}` })
+  const reply = await lost.app.inject({ url: `/sso/${acme.workspaceId}/start?handoff_challenge=${challenge}` })
   t.equal(reply.statusCode, 303)
   t.match(reply.headers.location, /\/sso\/error\?code=(unavailable|internal)&ref=[0-9a-f-]{36}&retry=/)
 })

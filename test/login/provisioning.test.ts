@@ -351,6 +351,31 @@ t.test("oidc-jit-026: an address that another member has stays that member's", a
   t.match(await member(acme, acme.ids.bea), { email: 'bea@corp.example' })
 })
 
+t.test('oidc-jit-024: two members cannot differ by the case of their address alone', async t => {
+  const acme = await makeAcme()
+  const twin = db
+    .updateTable('members')
+    .set({ email: 'Ana@corp.example', email_key: 'ana@corp.example' })
+    .where('id', '=', acme.ids.bea)
+    .execute()
+  await t.rejects(twin, { code: '23505' })
+})
+
+t.test('oidc-jit-027: the directory decides who has an address, also after a rename', async t => {
+  const acme = await makeAcme()
+  const eva = await provide(acme, { email: 'eva@corp.example', externalId: 'e-1' })
+  const renamed = { email: 'eva.new@corp.example', email_key: 'eva.new@corp.example' }
+  await db.updateTable('members').set(renamed).where('id', '=', eva).execute()
+  await succeeds(t, acme, { sub: 'u-eva', email: 'eva.new@corp.example' }, eva)
+})
+
+t.test('a name that cannot be stored as it is does not keep anybody out', async t => {
+  const acme = await makeAcme({ autoProvision: true })
+  const odd = { name: 'Ana\u0000 Example\n', sid: 's\u0000', acr: '\u0000', amr: ['pwd\u0000', 7] }
+  const { memberId } = await succeeds(t, acme, { sub: 'u-new', email: 'new@corp.example', ...odd })
+  t.match(await member(acme, memberId), { display_name: 'Ana  Example' })
+})
+
 t.test('oidc-jit-028: a member from the directory is linked, by the immutable claim before the address', async t => {
   const acme = await makeAcme()
   const eva = await provide(acme, { email: 'eva@corp.example', externalId: 'e-1' })
