@@ -1,8 +1,9 @@
+import type { Config } from '../config.ts'
 import { databaseRefusal } from '../db/database.ts'
 import { AppError, type ErrorCode } from '../errors.ts'
 import { checkResponseIssuer, readAuthorizationResponse } from '../oidc/authorization-response.ts'
 import type { AuthorizationResponse, ProvenSignIn } from '../oidc/provider.ts'
-import { ssoUrls } from '../sso/sso-config.ts'
+import { ssoUrls, type LoginConfig } from '../sso/sso-config.ts'
 import { failedUrl, signedInUrl, startUrl } from './front-end.ts'
 import { AttemptRefusal, awaitOutcome, recordLoginRefusal, recordRestart, takeAttempt } from './login-attempts.ts'
 import type { AttemptOutcome, LoginAttempt } from './login-attempts.ts'
@@ -39,71 +40,70 @@ export async function finishLogin(dependencies: LoginDependencies, callback: Cal
   const response = readAuthorizationResponse(query)
   const { state } = response
   const { kind, attempt } = await takeAttempt(db, box, { workspaceId, state, browserSecret: readCookie(state) })
-  if (kind === 'repeated') {
-    const outcome = await awaitOutcome(db, box, attempt)
-    return { location: outcomeUrl(dependencies, { attempt, outcome, visitor }), state }
-  }
-  const progress: Progress = {}
+  const endWith = (outcome: AttemptOutcome) => ({ location: outcomeUrl(config, { attempt, outcome, visitor }), state })
+  if (kind === 'repeated') return endWith(await awaitOutcome(db, box, attempt))
+  let proven: ProvenSignIn | undefined
   try {
-    const outcome = await carryOn(dependencies, { attempt, response, visitor, progress })
-    return { location: outcomeUrl(dependencies, { attempt, outcome, visitor }), state }
+    const loginConfig = await checkAnswer(dependencies, { attempt, response })
+    if (!loginConfig) {
+      await recordRestart(db, attempt)
+      return endWith({ outcome: 'restarted' })
+    }
+    proven = await exchangeCode(dependencies, { attempt, response, loginConfig })
+    const code = await signIn(dependencies, { attempt, loginConfig, proven, visitor })
+    return endWith({ outcome: 'signed_in', exchangeCode: code })
   } catch (error) {
     const refusal = asRefusal(error)
-    const description = query.get('error_description')
-    const detail = { issuer: attempt.issuer, ...claimedBy(progress.proven), ...describedBy(description) }
-    const refused = { workspaceId, refusal, attempt, detail, requestId: visitor.requestId }
-    const ref = await refuseLogin(dependencies, refused)
+    const detail = {
+      issuer: attempt.issuer,
+      ...claimedBy(proven),
+      ...describedBy(query.get('error_description')),
+    }
+    const ref = await refuseLogin(dependencies, {
+      workspaceId,
+      refusal,
+      attempt,
+      detail,
+      requestId: visitor.requestId,
+    })
     const domain = domainOf(refusal)
     return { location: failedUrl(config, { code: refusal.code, ref, start: attempt, domain }), state, refusal }
   }
 }
 
-/** How far a sign-in came, for the entry of its refusal. */
-interface Progress {
-  proven?: ProvenSignIn
-}
-
-interface CarriedOn {
-  attempt: LoginAttempt
-  response: AuthorizationResponse
-  visitor: Visitor
-  progress: Progress
-}
-
 /** Errors of providers that mean "ask again", such as Keycloak's for a tab that slept too long (Core §3.1.2.6). */
 const askAgain = new Set(['login_required', 'interaction_required', 'temporarily_unavailable'])
 
-async function carryOn(
-  dependencies: LoginDependencies,
-  { attempt, response, visitor, progress }: CarriedOn,
-): Promise<AttemptOutcome> {
-  const { config, db, box, providers } = dependencies
-  const { workspaceId, issuer, nonce, codeVerifier } = attempt
-  const loginConfig = await getOpenLoginConfig(db, box, workspaceId)
+/**
+ * Checks an answer against the configuration as it is now: an admin's decision since the start holds.
+ * @returns the configuration to carry on with; undefined where the sign-in has to begin anew, once for each chain
+ */
+async function checkAnswer(
+  { db, box }: LoginDependencies,
+  { attempt, response }: { attempt: LoginAttempt; response: AuthorizationResponse },
+): Promise<LoginConfig | undefined> {
+  const loginConfig = await getOpenLoginConfig(db, box, attempt.workspaceId)
+  checkResponseIssuer(attempt.issuer, response)
   const changed = loginConfig.version !== attempt.configVersion
-  checkResponseIssuer(issuer, response)
-  // Once for each chain, so that it ends.
-  if ((changed || askAgain.has(response.error ?? '')) && attempt.restarts === 0) {
-    await recordRestart(db, attempt)
-    return { outcome: 'restarted' }
-  }
+  if ((changed || askAgain.has(response.error ?? '')) && attempt.restarts === 0) return undefined
   if (changed) throw new AttemptRefusal('sso_attempt_expired', 'config_changed', attempt)
+  return loginConfig
+}
+
+async function exchangeCode(
+  { config, providers }: LoginDependencies,
+  answered: { attempt: LoginAttempt; response: AuthorizationResponse; loginConfig: LoginConfig },
+): Promise<ProvenSignIn> {
+  const { attempt, response, loginConfig } = answered
+  const { issuer, nonce, codeVerifier, workspaceId } = attempt
   const { clientId, clientSecrets, tokenAuthMethod } = loginConfig
-  progress.proven = await providers.exchangeCode({
-    issuer,
-    client: { clientId, clientSecrets, authMethod: tokenAuthMethod },
-    redirectUri: ssoUrls(config.publicUrl, workspaceId).redirectUri,
-    response,
-    state: response.state,
-    nonce,
-    codeVerifier,
-  })
-  const exchangeCode = await signIn(dependencies, { attempt, loginConfig, proven: progress.proven, visitor })
-  return { outcome: 'signed_in', exchangeCode }
+  const client = { clientId, clientSecrets, authMethod: tokenAuthMethod }
+  const { redirectUri } = ssoUrls(config.publicUrl, workspaceId)
+  return providers.exchangeCode({ issuer, client, redirectUri, response, state: response.state, nonce, codeVerifier })
 }
 
 function outcomeUrl(
-  { config }: LoginDependencies,
+  config: Config,
   { attempt, outcome, visitor }: { attempt: LoginAttempt; outcome: AttemptOutcome; visitor: Visitor },
 ): string {
   if ('exchangeCode' in outcome) return signedInUrl(config, attempt.returnTo, outcome.exchangeCode)

@@ -3,7 +3,7 @@ import { recordActivity, insertEntrySql } from '../activity/activity.ts'
 import type { Actor } from '../actor.ts'
 import { recomputeAccess } from '../access/access.ts'
 import type { Config } from '../config.ts'
-import { isUniqueViolation, type Db, type Trx } from '../db/database.ts'
+import { isUniqueViolation, retryDeadlocks, type Db, type Trx } from '../db/database.ts'
 import { prepared } from '../db/prepared.ts'
 import type { ProvenSignIn } from '../oidc/provider.ts'
 import { makeOpaqueToken } from '../opaque-token.ts'
@@ -133,7 +133,7 @@ export async function signIn(dependencies: SignInDependencies, signingIn: SignIn
     await followAddress(db, { ...known, person, loginConfig, rules: config, requestId: visitor.requestId })
     return exchangeCode.token
   }
-  await retryConflicts(() =>
+  const linkAndStart = () =>
     db.transaction().execute(async trx => {
       const detail = await linkPerson(trx, { person, loginConfig, config, requestId: visitor.requestId })
       const linked = {
@@ -142,8 +142,8 @@ export async function signIn(dependencies: SignInDependencies, signingIn: SignIn
       }
       const [member] = await startSession(trx, linked)
       if (member?.status !== 'active') throw deactivated(member?.memberId)
-    }),
-  )
+    })
+  await retryConflicts(() => retryDeadlocks(linkAndStart))
   return exchangeCode.token
 }
 
