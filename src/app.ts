@@ -111,7 +111,7 @@ export async function buildApp({
   await app.register(workspaceRoutes, { config, db, authenticate })
 
   // Identity providers that keep a directory in sync
-  await app.register(scim, { config, db })
+  await app.register(scim, { config, db, box })
 
   // Admins of a workspace
   await app.register(async admin => {

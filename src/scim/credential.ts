@@ -103,14 +103,20 @@ function refused(reason: Reason): AppError {
 const CACHED_MS = 5_000
 const MAX_CACHED = 10_000
 
+/** Where a request comes in, and what it shows. */
+export interface Shown {
+  directoryId: string
+  authorization: string | undefined
+}
+
 export interface Authenticator {
   /**
    * The caller of a request to the endpoint of a directory.
    * @throws {AppError} `unauthenticated`, the same whatever the reason
    */
-  authenticate: (directoryId: string, authorization: string | undefined) => Promise<Caller>
+  authenticate: (shown: Shown) => Promise<Caller>
   /** Records why a request was not let in: once a minute for each reason, directory and replica. */
-  recordUnauthenticated: (directoryId: string, error: AppError, requestId: string) => Promise<void>
+  recordUnauthenticated: (refusal: AppError, shown: Shown & { requestId: string }) => Promise<void>
 }
 
 export function createAuthenticator(db: Db): Authenticator {
@@ -134,36 +140,49 @@ export function createAuthenticator(db: Db): Authenticator {
     return caller
   }
 
-  return {
-    async authenticate(directoryId, authorization) {
-      const [, token] = /^bearer +(\S+)$/i.exec(authorization ?? '') ?? []
-      if (token === undefined) throw refused(authorization === undefined ? 'token_missing' : 'token_malformed')
-      const caller = await find(token)
-      if (caller.directoryId !== directoryId) throw refused('token_of_another_directory')
-      return caller
-    },
-
-    async recordUnauthenticated(directoryId, error, requestId) {
-      const reason = error.detail?.reason as Reason
-      const key = `${directoryId}:${reason}`
-      if (!isUuid(directoryId) || (recorded.get(key) ?? 0) > Date.now() - 60_000) return
-      remember(recorded, key, Date.now())
-      const directory = await db
-        .selectFrom('directories')
-        .select('workspace_id')
-        .where('id', '=', directoryId)
-        .executeTakeFirst()
-      if (!directory) return
-      await recordRefusal(db, {
-        workspaceId: directory.workspace_id,
-        action: 'directory.request_refused',
-        reason,
-        // Whoever it was has not proved to be the directory.
-        actor: { type: 'system', id: 'scim', requestId },
-        target: { type: 'directory', id: directoryId },
-      })
-    },
+  async function authenticate({ directoryId, authorization }: Shown): Promise<Caller> {
+    const [, token] = /^bearer +(\S+)$/i.exec(authorization ?? '') ?? []
+    if (token === undefined) throw refused(authorization === undefined ? 'token_missing' : 'token_malformed')
+    const caller = await find(token)
+    if (caller.directoryId !== directoryId) throw refused('token_of_another_directory')
+    return caller
   }
+
+  /** Why the database no longer allows a credential that was taken from memory. */
+  async function whyEnded(shown: Shown): Promise<Reason> {
+    for (const [key, { caller }] of cache) if (caller.directoryId === shown.directoryId) cache.delete(key)
+    return authenticate(shown).then(() => 'credential_ended', reasonOf)
+  }
+
+  async function recordUnauthenticated(refusal: AppError, shown: Shown & { requestId: string }): Promise<void> {
+    const { directoryId, requestId } = shown
+    const first = reasonOf(refusal)
+    const reason = first === 'credential_ended' ? await whyEnded(shown) : first
+    const key = `${directoryId}:${reason}`
+    if (!isUuid(directoryId) || (recorded.get(key) ?? 0) > Date.now() - 60_000) return
+    remember(recorded, key, Date.now())
+    const directory = await db
+      .selectFrom('directories')
+      .select('workspace_id')
+      .where('id', '=', directoryId)
+      .executeTakeFirst()
+    if (!directory) return
+    await recordRefusal(db, {
+      workspaceId: directory.workspace_id,
+      action: 'directory.request_refused',
+      reason,
+      // Whoever it was has not proved to be the directory.
+      actor: { type: 'system', id: 'scim', requestId },
+      target: { type: 'directory', id: directoryId },
+    })
+  }
+
+  return { authenticate, recordUnauthenticated }
+}
+
+function reasonOf(error: unknown): Reason {
+  if (error instanceof AppError && error.code === 'unauthenticated') return error.detail?.reason as Reason
+  throw error
 }
 
 /** Sets an entry of a map that holds 10,000 at most: the oldest goes first. */

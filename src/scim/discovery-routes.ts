@@ -1,7 +1,9 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { AppError } from '../errors.ts'
 import { listText } from './answer.ts'
+import { MAX_BULK_OPERATIONS } from './bulk.ts'
 import { requireLiveCredential } from './credential.ts'
+import { CURSOR_SECONDS } from './cursor.ts'
 import { MAX_COUNT, DEFAULT_COUNT } from './query.ts'
 import { baseUrlOf, callerOf, serve, type ScimOptions } from './routes.ts'
 import { resourceTypeResources, schemaResources, type DiscoveryResource } from './schemas.ts'
@@ -81,17 +83,18 @@ function serviceProviderConfig(baseUrl: string, { config }: ScimOptions): object
     schemas: ['urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig'],
     documentationUri: `${config.publicUrl}/docs`,
     patch: { supported: true },
-    bulk: { supported: false, maxOperations: 0, maxPayloadSize: 0 },
+    bulk: { supported: true, maxOperations: MAX_BULK_OPERATIONS, maxPayloadSize: config.scimMaxBodyBytes },
     filter: { supported: true, maxResults: MAX_COUNT },
     changePassword: { supported: false },
     sort: { supported: true },
     etag: { supported: true },
     pagination: {
-      cursor: false,
+      cursor: true,
       index: true,
       defaultPaginationMethod: 'index',
       defaultPageSize: DEFAULT_COUNT,
       maxPageSize: MAX_COUNT,
+      cursorTimeout: CURSOR_SECONDS,
     },
     authenticationSchemes: [
       {

@@ -1,13 +1,13 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { groupEtag, groupText, listText, locationOf, type GroupAnswer } from './answer.ts'
+import { groupEtag, groupText, locationOf, type GroupAnswer } from './answer.ts'
 import { isCurrent, readIfMatch } from './conditions.ts'
 import { createGroup, deleteGroup, getGroup, patchGroup, replaceGroup } from './groups.ts'
-import { listGroups } from './list.ts'
+import { listAnswer } from './list-answer.ts'
 import { readPatch } from './patch.ts'
 import { returnsAttribute } from './projection.ts'
 import { readListQuery } from './query.ts'
 import { readResource } from './resource.ts'
-import { baseUrlOf, callerOf, contextOf, idOf, projectionOf, serve, toProjection, type ScimOptions } from './routes.ts'
+import { callerOf, contextOf, idOf, listContextOf, projectionOf, serve, type ScimOptions } from './routes.ts'
 
 /** /Groups (RFC 7644 §3). */
 export async function groupRoutes(app: FastifyInstance, options: ScimOptions): Promise<void> {
@@ -27,15 +27,8 @@ export async function groupRoutes(app: FastifyInstance, options: ScimOptions): P
       operationId: 'listScimGroups',
       summary: 'List or find groups',
       handler: async request => {
-        const caller = callerOf(request)
-        const baseUrl = baseUrlOf(options.config, caller)
-        const { query } = readListQuery(request.query, caller.mode)
-        const { projection } = toProjection('Group', query, caller.mode)
-        const withRelation = returnsAttribute(projection, 'members')
-        const { totalResults, resources } = await listGroups({ ...options, caller, baseUrl, withRelation }, query)
-        const texts: string[] = []
-        for (const group of resources) texts.push(await groupText(group, { baseUrl, projection }))
-        return listText({ totalResults, startIndex: query.startIndex, resources: texts })
+        const { query } = readListQuery(request.query, callerOf(request).mode)
+        return listAnswer(listContextOf(request, options), { types: ['Group'], query })
       },
     },
     POST: {

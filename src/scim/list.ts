@@ -10,7 +10,6 @@ import { parseFilter, type Filter } from './filter.ts'
 import { getGroup, groupColumns, splitMembers, type MemberColumns } from './groups.ts'
 import type { ListQuery } from './query.ts'
 import { groupsOfCtes, userColumns, type Context } from './users.ts'
-import type { Leniency } from './value.ts'
 
 /**
  * Lists of users and groups. Without a filter `startIndex` is exact and yet costs no walk: positions are remembered by
@@ -24,10 +23,14 @@ const MAX_PAGE_MEMBERS = 100_000
 export interface Listed<Answer> {
   totalResults: number
   resources: Answer[]
-  leniencies: Leniency[]
+  /** The page ends before its count for what its resources carry, and there are more. */
+  isCut: boolean
 }
 
-export type PageQuery = Pick<ListQuery, 'filter' | 'sortBy' | 'descending' | 'startIndex' | 'count'>
+export interface PageQuery extends Pick<ListQuery, 'filter' | 'sortBy' | 'descending' | 'startIndex' | 'count'> {
+  /** Only what comes after this resource, in the order of ids. */
+  after?: string | undefined
+}
 
 interface ListContext extends Pick<Context, 'db' | 'caller' | 'baseUrl'> {
   anchors: Anchors
@@ -36,18 +39,19 @@ interface ListContext extends Pick<Context, 'db' | 'caller' | 'baseUrl'> {
 }
 
 export async function listUsers(context: ListContext, query: PageQuery): Promise<Listed<UserAnswer>> {
-  const { rows, ...listed } = await listRows<UserAnswer>('User', context, query)
-  return { ...listed, resources: rows }
+  const { rows, totalResults } = await listRows<UserAnswer>('User', context, query)
+  return { totalResults, resources: rows, isCut: false }
 }
 
 export async function listGroups(context: ListContext, query: PageQuery): Promise<Listed<GroupAnswer>> {
-  const { rows, ...listed } = await listRows<StoredRow & MemberColumns>('Group', context, query)
+  const { rows, totalResults } = await listRows<StoredRow & MemberColumns>('Group', context, query)
   const { withRelation } = context
   const resources = rows.map(({ users, groups, ...row }) => ({
     ...row,
     ...(withRelation && { members: splitMembers({ users, groups }) }),
   }))
-  return { ...listed, resources: withRelation ? await cutAtMembers(context, resources) : resources }
+  const left = withRelation ? await cutAtMembers(context, resources) : resources
+  return { totalResults, resources: left, isCut: left.length < resources.length }
 }
 
 /**
@@ -69,6 +73,8 @@ interface PageKey extends CallerKey {
   withRelation: boolean
   skip: number
   count: number
+  /** Null for the list from its start. */
+  after: string | null
 }
 
 type Listing<Row> = Row & { total: number; isWarm: boolean; epoch: number }
@@ -77,7 +83,6 @@ type MaybeListing<Row> = { [Column in keyof Listing<Row>]: Listing<Row>[Column] 
 interface Rows<Row> {
   rows: Row[]
   totalResults: number
-  leniencies: Leniency[]
 }
 
 async function listRows<Row extends StoredRow>(
@@ -86,27 +91,22 @@ async function listRows<Row extends StoredRow>(
   query: PageQuery,
 ): Promise<Rows<Row>> {
   const { db, caller, baseUrl, withRelation } = context
-  const { filter, sortBy, startIndex, count } = query
-  const key = { ...callerKey(caller), baseUrl, withRelation, skip: startIndex - 1, count }
+  const { filter, sortBy, startIndex, count, after = null } = query
+  const key = { ...callerKey(caller), baseUrl, withRelation, skip: startIndex - 1, count, after }
   const order = sortBy === undefined ? undefined : orderOf(type, { ...query, sortBy })
   if (filter === undefined && order === undefined) return listUnfiltered<Row>(type, context, key)
   const tree = filter === undefined ? undefined : parseFilter(filter)
   const lookUp = order === undefined && tree !== undefined ? findLookUp(type, tree) : undefined
   if (lookUp) {
     const rows = lookUp.run(db, { ...key, value: lookUp.value }) as Promise<MaybeListing<Row>[]>
-    return { ...(await readPage<Row>(rows)), leniencies: [] }
+    return readPage<Row>(rows)
   }
-  const { condition, leniencies } = tree
-    ? filterToSql(tree, { type, mode: caller.mode, ...callerKey(caller) })
-    : { condition: sql`true`, leniencies: [] }
+  const condition = tree ? filterToSql(tree, { type, mode: caller.mode, ...callerKey(caller) }).condition : sql`true`
   const statement = matchingStatement<Row>(type, constants(key), { condition, order })
-  const page = await readPage<Row>(statement.execute(db).then(({ rows }) => rows)).catch(refuseTooMany)
-  return { ...page, leniencies }
+  return readPage<Row>(statement.execute(db).then(({ rows }) => rows)).catch(refuseTooMany)
 }
 
-async function readPage<Row extends StoredRow>(
-  run: Promise<MaybeListing<Row>[]>,
-): Promise<Omit<Rows<Row>, 'leniencies'>> {
+async function readPage<Row extends StoredRow>(run: Promise<MaybeListing<Row>[]>): Promise<Rows<Row>> {
   const rows = await run
   const { total } = firstRow(rows)
   return { totalResults: total, rows: rows.filter(row => row.id !== null) as unknown as Row[] }
@@ -201,7 +201,9 @@ function matchingStatement<Row>(
        WHERE ${inDirectory(key)} AND ${condition}
     ), keys AS MATERIALIZED (
       SELECT m.id, row_number() OVER (ORDER BY ${sorted}) AS position
-        FROM matched m ORDER BY ${sorted} OFFSET ${key.skip}::int LIMIT ${key.count}::int
+        FROM matched m
+       WHERE ${key.after}::uuid IS NULL OR m.id > ${key.after}::uuid
+       ORDER BY ${sorted} OFFSET ${key.skip}::int LIMIT ${key.count}::int
     ), ${ctes}
     SELECT (SELECT count(*) FROM matched)::int AS total, ${columns}
       FROM allowed a LEFT JOIN page p ON true ${joins}
@@ -253,7 +255,7 @@ interface WalkKey extends PageKey {
  */
 function walkStatement<Row>(type: ResourceTypeName, key: Params<WalkKey>): RawBuilder<MaybeListing<Row>> {
   const { ctes, columns, joins } = pageParts(type, key)
-  const { skip, count, anchorId, anchorEpoch } = key
+  const { skip, count, after, anchorId, anchorEpoch } = key
   const typeName = type === 'User' ? sql`'User'` : sql`'Group'`
   return sql`
     WITH RECURSIVE ${allowed(key)},
@@ -261,7 +263,7 @@ function walkStatement<Row>(type: ResourceTypeName, key: Params<WalkKey>): RawBu
       SELECT coalesce(sum(total), 0)::int AS total, coalesce(sum(deleted), 0)::int AS epoch
         FROM scim_counters WHERE ${inDirectory(key)} AND resource_type = ${typeName}
     ), plan AS (
-      SELECT total, epoch, (${anchorId}::uuid IS NOT NULL AND epoch = ${anchorEpoch}::int) AS is_warm,
+      SELECT total, epoch, (${after}::uuid IS NOT NULL OR ${anchorId}::uuid IS NOT NULL AND epoch = ${anchorEpoch}::int) AS is_warm,
              greatest(${skip}::int - 1, 0) AS walk, CASE WHEN ${skip}::int > 0 THEN 1 ELSE 0 END AS lead,
              CASE WHEN ${skip}::int > total THEN 0 ELSE ${count}::int END AS wanted
         FROM counts
@@ -270,7 +272,7 @@ function walkStatement<Row>(type: ResourceTypeName, key: Params<WalkKey>): RawBu
         FROM (
           SELECT id FROM ${tables[type]}
            WHERE ${inDirectory(key)}
-             AND id > (SELECT CASE WHEN is_warm THEN ${anchorId}::uuid ELSE '00000000-0000-0000-0000-000000000000' END FROM plan)
+             AND id > (SELECT CASE WHEN is_warm THEN coalesce(${after}::uuid, ${anchorId}::uuid) ELSE '00000000-0000-0000-0000-000000000000' END FROM plan)
            ORDER BY id
           OFFSET (SELECT CASE WHEN is_warm THEN 0 ELSE walk END FROM plan)
            LIMIT (SELECT CASE WHEN is_warm OR wanted = 0 THEN wanted ELSE wanted + lead END FROM plan)) walked
@@ -290,7 +292,7 @@ async function listUnfiltered<Row extends StoredRow>(
   { db, anchors }: ListContext,
   key: PageKey,
 ): Promise<Rows<Row>> {
-  const { skip } = key
+  const { skip, after } = key
   const place = `${key.directoryId}:${type}`
   const anchor = skip > 0 ? anchors.find(place, skip) : undefined
   const run = walks[type](db, { ...key, anchorId: anchor?.id ?? null, anchorEpoch: anchor?.epoch ?? null })
@@ -302,8 +304,8 @@ async function listUnfiltered<Row extends StoredRow>(
   const [lead] = read
   if (hasLead && lead) anchors.set(place, skip, { id: lead.id, epoch: epoch ?? 0 })
   const last = rows.at(-1)
-  if (last) anchors.set(place, skip + rows.length, { id: last.id, epoch: epoch ?? 0 })
-  return { rows, totalResults: total, leniencies: [] }
+  if (last && after === null) anchors.set(place, skip + rows.length, { id: last.id, epoch: epoch ?? 0 })
+  return { rows, totalResults: total }
 }
 
 interface Anchor {

@@ -17,6 +17,8 @@ const simpleTypes = {
 
 const PATCH_SCHEMA = 'urn:ietf:params:scim:api:messages:2.0:PatchOp'
 const SEARCH_SCHEMA = 'urn:ietf:params:scim:api:messages:2.0:SearchRequest'
+const BULK_SCHEMA = 'urn:ietf:params:scim:api:messages:2.0:BulkRequest'
+const BULK_RESPONSE_SCHEMA = 'urn:ietf:params:scim:api:messages:2.0:BulkResponse'
 const LIST_SCHEMA = 'urn:ietf:params:scim:api:messages:2.0:ListResponse'
 const ERROR_SCHEMA = 'urn:ietf:params:scim:api:messages:2.0:Error'
 
@@ -79,6 +81,60 @@ const bodies = {
     },
     { schemas: [LIST_SCHEMA], totalResults: 1, itemsPerPage: 1, startIndex: 1, Resources: [userExample] },
   ),
+  BulkRequest: component(
+    'ScimBulkRequest',
+    {
+      type: 'object',
+      description: 'RFC 7644 section 3.7; each operation stands and falls for itself',
+      properties: {
+        schemas: listOf({ type: 'string' }),
+        failOnErrors: { type: 'integer', minimum: 1 },
+        Operations: listOf({
+          type: 'object',
+          properties: {
+            method: { type: 'string', enum: ['POST', 'PUT', 'PATCH', 'DELETE'] },
+            path: { type: 'string' },
+            bulkId: { type: 'string' },
+            version: { type: 'string' },
+            data: { type: 'object' },
+          },
+          required: ['method', 'path'],
+        }),
+      },
+      required: ['schemas', 'Operations'],
+    },
+    {
+      schemas: [BULK_SCHEMA],
+      Operations: [{ method: 'POST', path: '/Users', bulkId: 'ana', data: userExample }],
+    },
+  ),
+  BulkResponse: component(
+    'ScimBulkResponse',
+    {
+      type: 'object',
+      description: 'RFC 7644 section 3.7.3: what became of each operation',
+      properties: {
+        schemas: listOf({ type: 'string' }),
+        Operations: listOf({
+          type: 'object',
+          properties: {
+            method: { type: 'string' },
+            bulkId: { type: 'string' },
+            version: { type: 'string' },
+            location: { type: 'string' },
+            status: { type: 'string' },
+            response: { type: 'object' },
+          },
+          required: ['method', 'status'],
+        }),
+      },
+      required: ['schemas', 'Operations'],
+    },
+    {
+      schemas: [BULK_RESPONSE_SCHEMA],
+      Operations: [{ method: 'POST', bulkId: 'ana', status: '201' }],
+    },
+  ),
   Discovery: component('ScimDiscovery', { type: 'object', description: 'RFC 7643 sections 5 to 7' }),
   Error: component(
     'ScimError',
@@ -120,25 +176,29 @@ export function operationSchema(operation: DescribedOperation): object {
     security: [{ directoryToken: [] }],
     params: isOne ? z.object({ directoryId, id: resourceId(type) }) : z.object({ directoryId }),
     ...(method === 'GET' && type && { querystring: isOne ? projectionQuery : listQuery }),
-    ...(body !== undefined && { body: { description: body, ...json(bodies[requestBody(method, type)]) } }),
+    ...(body !== undefined && { body: { description: body, ...json(bodies[requestBody(method, { path, type })]) } }),
     response: {
       [status]:
         status === 204
           ? { description: 'Done' }
-          : { description: summary, ...json(bodies[answerBody(method, { isOne, type })]) },
+          : { description: summary, ...json(bodies[answerBody(method, { path, isOne, type })]) },
       ...refusals(method, { isOne, type }),
     },
   }
 }
 
-function requestBody(method: string, type: ResourceTypeName | undefined): keyof typeof bodies {
+interface Place {
+  path: string
+  type: ResourceTypeName | undefined
+}
+
+function requestBody(method: string, { path, type }: Place): keyof typeof bodies {
+  if (path === '/Bulk') return 'BulkRequest'
   return method === 'PATCH' ? 'PatchOp' : (type ?? 'SearchRequest')
 }
 
-function answerBody(
-  method: string,
-  { isOne, type }: { isOne: boolean; type: ResourceTypeName | undefined },
-): keyof typeof bodies {
+function answerBody(method: string, { path, isOne, type }: Place & { isOne: boolean }): keyof typeof bodies {
+  if (path === '/Bulk') return 'BulkResponse'
   if (!type && method === 'GET') return 'Discovery'
   return type && (isOne || method !== 'GET') ? type : 'ListResponse'
 }
@@ -151,8 +211,9 @@ function refusals(method: string, { isOne, type }: { isOne: boolean; type: Resou
     401: 'The token is not live in this directory; the activity log says why',
     404: isOne && 'There is no such resource in this directory',
     409: changes && type !== undefined && '`uniqueness`',
-    412: isOne && method !== 'GET' && '`invalidVers`: the resource is not what If-Match says',
+    412: isOne && method !== 'GET' && 'The resource is not what If-Match says',
     413: changes && 'The body is larger than SCIM_MAX_BODY_BYTES',
+    429: 'More than the directory may send at once: go on after Retry-After',
     503: 'Try again after Retry-After',
   }
   const entries = Object.entries(described).filter(([, description]) => description !== false)

@@ -1,42 +1,55 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { recordRefusal } from '../activity/activity.ts'
 import type { Config } from '../config.ts'
 import type { Db } from '../db/database.ts'
-import { AppError, type ErrorCode } from '../errors.ts'
+import { AppError } from '../errors.ts'
 import { logRefusal } from '../http/problem.ts'
-import { createAuthenticator, type Authenticator } from './credential.ts'
+import type { SecretBox } from '../sso/secret-box.ts'
+import { bulkRoutes } from './bulk-routes.ts'
+import { createAuthenticator, type Authenticator, type Shown } from './credential.ts'
 import { discoveryRoutes } from './discovery-routes.ts'
-import { refusalReason, scimError, scimStatus, toScimRefusal } from './error.ts'
+import { scimError, scimStatus, toScimRefusal } from './error.ts'
 import { groupRoutes } from './group-routes.ts'
+import { createLimits } from './limits.ts'
 import { createAnchors } from './list.ts'
-import { MEDIA_TYPE } from './routes.ts'
+import { recordScimRefusal } from './refusals.ts'
+import { MEDIA_TYPE, refusedRequest } from './routes.ts'
 import { searchRoutes } from './search-routes.ts'
 import { userRoutes } from './user-routes.ts'
+
+export interface ScimPlugin {
+  config: Config
+  db: Db
+  /** Seals cursors. */
+  box: SecretBox
+}
 
 /**
  * SCIM 2.0 (RFC 7643, RFC 7644) under /scim/v2/{directoryId}: the guard, the media types and the shape of errors, and
  * behind them the routes.
  */
-export async function scim(app: FastifyInstance, { config, db }: { config: Config; db: Db }): Promise<void> {
+export async function scim(app: FastifyInstance, { config, db, box }: ScimPlugin): Promise<void> {
   const authenticator = createAuthenticator(db)
+  const limits = createLimits(config)
   app.decorateRequest('caller', null)
   readScimBodies(app, config.scimMaxBodyBytes)
   app.setErrorHandler((error, request, reply) => sendRefusal({ db, authenticator }, error, request, reply))
 
   await app.register(
     async directory => {
-      directory.addHook('onRequest', async request => {
-        const { directoryId } = request.params as { directoryId: string }
-        const { authorization } = request.headers
-        const caller = await authenticator.authenticate(directoryId.toLowerCase(), authorization)
+      directory.addHook('onRequest', async (request, reply) => {
+        const caller = await authenticator.authenticate(shownBy(request))
         request.caller = caller
         request.actor = { type: 'directory', id: caller.directoryId, workspaceId: caller.workspaceId }
+        const leave = limits.enter(caller.directoryId)
+        // Whichever comes: the second is there for clients that hang up.
+        reply.raw.once('finish', leave).once('close', leave)
       })
-      const options = { config, db, anchors: createAnchors() }
+      const options = { config, db, box, limits, anchors: createAnchors() }
       await directory.register(discoveryRoutes, options)
       await directory.register(userRoutes, options)
       await directory.register(groupRoutes, options)
       await directory.register(searchRoutes, options)
+      await directory.register(bulkRoutes, options)
       refuseTheRest(directory)
     },
     { prefix: '/scim/v2/:directoryId' },
@@ -72,9 +85,6 @@ function refuseTheRest(app: FastifyInstance): void {
   })
 }
 
-/** What needs no entry: that something is not there, and what is no fault of the request. */
-const unrecorded: ReadonlySet<ErrorCode> = new Set(['not_found', 'rate_limited', 'unavailable', 'internal'])
-
 async function sendRefusal(
   { db, authenticator }: { db: Db; authenticator: Authenticator },
   error: unknown,
@@ -84,9 +94,11 @@ async function sendRefusal(
   const refusal = toScimRefusal(error)
   const status = scimStatus(refusal.code)
   logRefusal(refusal, status, request)
-  await record({ db, authenticator }, refusal, request).catch((cause: unknown) => {
-    request.log.error({ err: cause }, 'the refusal could not be recorded')
-  })
+  const recorded =
+    refusal.code === 'unauthenticated'
+      ? authenticator.recordUnauthenticated(refusal, { ...shownBy(request), requestId: request.id })
+      : recordScimRefusal(db, refusal, refusedRequest(request))
+  await recorded.catch((cause: unknown) => request.log.error({ err: cause }, 'the refusal could not be recorded'))
   if (refusal.retryAfter !== undefined) reply.header('retry-after', String(refusal.retryAfter))
   if (status === 401) reply.header('www-authenticate', 'Bearer realm="SCIM"')
   return reply
@@ -95,26 +107,7 @@ async function sendRefusal(
     .send(JSON.stringify(scimError(refusal)))
 }
 
-/** Tells the workspace's admins what was refused and why, as the provider's own log rarely does. */
-async function record(
-  { db, authenticator }: { db: Db; authenticator: Authenticator },
-  refusal: AppError,
-  request: FastifyRequest,
-): Promise<void> {
-  const { code, message, errors } = refusal
-  if (code === 'unauthenticated') {
-    const { directoryId } = request.params as { directoryId: string }
-    return authenticator.recordUnauthenticated(directoryId.toLowerCase(), refusal, request.id)
-  }
-  const { caller, actor } = request
-  if (!caller || !actor || unrecorded.has(code)) return
-  const path = request.routeOptions.url?.replace('/scim/v2/:directoryId', '')
-  await recordRefusal(db, {
-    workspaceId: caller.workspaceId,
-    action: 'directory.request_refused',
-    reason: refusalReason(code),
-    actor: { ...actor, requestId: request.id },
-    target: { type: 'directory', id: caller.directoryId },
-    detail: { method: request.method, path, status: scimStatus(code), message, pointer: errors?.[0]?.pointer },
-  })
+function shownBy({ params, headers }: FastifyRequest): Shown {
+  const { directoryId } = params as { directoryId: string }
+  return { directoryId: directoryId.toLowerCase(), authorization: headers.authorization }
 }

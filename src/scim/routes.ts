@@ -2,12 +2,16 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
+import type { SecretBox } from '../sso/secret-box.ts'
 import type { Mode, ResourceTypeName } from './attributes.ts'
 import { requireLiveCredential, type Caller } from './credential.ts'
+import type { Limits } from './limits.ts'
 import type { Anchors } from './list.ts'
+import type { ListContext } from './list-answer.ts'
 import { operationSchema } from './operation-schema.ts'
 import { readProjection, type Projection } from './projection.ts'
 import { readProjectionQuery, type ProjectionQuery } from './query.ts'
+import type { RefusedRequest } from './refusals.ts'
 import type { Context } from './users.ts'
 import type { Leniency } from './value.ts'
 
@@ -15,7 +19,9 @@ import type { Leniency } from './value.ts'
 export interface ScimOptions {
   config: Config
   db: Db
+  box: SecretBox
   anchors: Anchors
+  limits: Limits
 }
 
 declare module 'fastify' {
@@ -84,6 +90,19 @@ export function callerOf({ caller }: FastifyRequest): Caller {
 
 export function baseUrlOf({ publicUrl }: Config, { directoryId }: Caller): string {
   return `${publicUrl}/scim/v2/${directoryId}`
+}
+
+export function listContextOf(request: FastifyRequest, options: ScimOptions): ListContext {
+  const { db, box, anchors, config } = options
+  const caller = callerOf(request)
+  return { db, box, anchors, caller, baseUrl: baseUrlOf(config, caller) }
+}
+
+/** What the activity log says of a request that is refused. */
+export function refusedRequest(request: FastifyRequest): RefusedRequest {
+  const { caller, method, routeOptions, id: requestId } = request
+  const actor = request.actor && { ...request.actor, requestId }
+  return { caller, actor, method, path: routeOptions.url?.replace('/scim/v2/:directoryId', '') }
 }
 
 export function contextOf(

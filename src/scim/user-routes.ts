@@ -1,15 +1,13 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { listText, locationOf, userEtag, userText, type UserAnswer } from './answer.ts'
+import { locationOf, userEtag, userText, type UserAnswer } from './answer.ts'
 import { isCurrent, readIfMatch } from './conditions.ts'
-import { listUsers } from './list.ts'
-import { applyPatch, readPatch, touchedAttributes, type Operation } from './patch.ts'
+import { listAnswer } from './list-answer.ts'
+import { readPatch } from './patch.ts'
 import { returnsAttribute } from './projection.ts'
 import { readListQuery } from './query.ts'
 import { readResource } from './resource.ts'
-import { baseUrlOf, callerOf, contextOf, idOf, projectionOf, serve, toProjection, type ScimOptions } from './routes.ts'
-import { createUser, deleteUser, getUser, patchUser, replaceUser, setUserActive } from './users.ts'
-import type { Context, IfMatch } from './users.ts'
-import type { Leniency } from './value.ts'
+import { callerOf, contextOf, idOf, listContextOf, projectionOf, serve, type ScimOptions } from './routes.ts'
+import { createUser, deleteUser, getUser, patchUser, replaceUser } from './users.ts'
 
 /** /Users (RFC 7644 §3). */
 export async function userRoutes(app: FastifyInstance, options: ScimOptions): Promise<void> {
@@ -28,14 +26,8 @@ export async function userRoutes(app: FastifyInstance, options: ScimOptions): Pr
       operationId: 'listUsers',
       summary: 'List or find users',
       handler: async request => {
-        const caller = callerOf(request)
-        const baseUrl = baseUrlOf(options.config, caller)
-        const { query } = readListQuery(request.query, caller.mode)
-        const { projection } = toProjection('User', query, caller.mode)
-        const withRelation = returnsAttribute(projection, 'groups')
-        const { totalResults, resources } = await listUsers({ ...options, caller, baseUrl, withRelation }, query)
-        const texts = resources.map(user => userText(user, { baseUrl, projection }))
-        return listText({ totalResults, startIndex: query.startIndex, resources: texts })
+        const { query } = readListQuery(request.query, callerOf(request).mode)
+        return listAnswer(listContextOf(request, options), { types: ['User'], query })
       },
     },
     POST: {
@@ -86,7 +78,7 @@ export async function userRoutes(app: FastifyInstance, options: ScimOptions): Pr
         const id = await idOf(request, options, 'User')
         const { operations, ...read } = readPatch('User', request.body, context.caller.mode)
         const patch = { id, operations, ifMatch, leniencies: [...leniencies, ...read.leniencies] }
-        return send(reply, await patchActiveOrMore(context, patch))
+        return send(reply, await patchUser(context, patch))
       },
     },
     DELETE: {
@@ -100,21 +92,4 @@ export async function userRoutes(app: FastifyInstance, options: ScimOptions): Pr
       },
     },
   })
-}
-
-export interface UserPatch {
-  id: string
-  operations: readonly Operation[]
-  ifMatch: IfMatch
-  leniencies: readonly Leniency[]
-}
-
-/** A PATCH that only sets `active`, the most frequent of all, needs not read the user. */
-export async function patchActiveOrMore(context: Context, patch: UserPatch): Promise<UserAnswer> {
-  const touched = touchedAttributes('User', patch.operations)
-  if (touched?.size !== 1 || !touched.has('active')) return patchUser(context, patch)
-  const { resource, leniencies } = applyPatch({}, patch.operations, { type: 'User', mode: context.caller.mode })
-  const { active } = resource
-  if (typeof active !== 'boolean') return patchUser(context, patch)
-  return setUserActive(context, { ...patch, active, leniencies: [...patch.leniencies, ...leniencies] })
 }

@@ -9,7 +9,7 @@ import { uuid7 } from '../uuid7.ts'
 import type { UserAnswer } from './answer.ts'
 import { allowed, callerKey, firstRow, type Caller, type CallerKey } from './credential.ts'
 import { countSql } from './counters.ts'
-import { applyPatch, type Operation } from './patch.ts'
+import { applyPatch, touchedAttributes, type Operation } from './patch.ts'
 import { profileOf, type Profile } from './profile.ts'
 import { fromRow, toUserRow, type UserRow } from './resource.ts'
 import type { Leniency, ScimResource } from './value.ts'
@@ -159,7 +159,7 @@ function memberCtes({ workspaceId }: Written): RawBuilder<unknown> {
         FROM written w, verdict v
        WHERE m.workspace_id = ${workspaceId}::uuid AND m.id = w.member_id AND m.id NOT IN (SELECT id FROM ending)
          AND (${comesBack} OR (m.email, m.display_name) IS DISTINCT FROM (v.email, v.display_name))
-      RETURNING m.id AS member_id, m.status, m.role
+      RETURNING m.id AS member_id, m.status, m.role, m.rules, m.manual_role, m.manual_policy
     )`
 }
 
@@ -168,8 +168,9 @@ function historyCtes({ workspaceId }: Written): RawBuilder<unknown> {
   return sql`
     history_of_end AS (${endedAccessHistory(sql`${workspaceId}::uuid`)}),
     history_of_return AS (
-      INSERT INTO access_changes (workspace_id, member_id, entry_id, status_before, status_after, role_before, role_after)
-      SELECT ${workspaceId}::uuid, f.member_id, entry.id, v.status, f.status, f.role, f.role
+      INSERT INTO access_changes (workspace_id, member_id, entry_id, status_before, status_after, role_before, role_after, rules,
+                                  manual_role, manual_policy)
+      SELECT ${workspaceId}::uuid, f.member_id, entry.id, v.status, f.status, f.role, f.role, f.rules, f.manual_role, f.manual_policy
         FROM followed f JOIN verdict v ON v.member_id = f.member_id AND v.status <> f.status CROSS JOIN entry
     )`
 }
@@ -299,7 +300,9 @@ const insertUser = prepared<CreateValues, CreatedRow>(
       SELECT w.workspace_id, w.member_id, v.email, v.email_key, v.display_name,
              CASE WHEN w.active THEN 'active' ELSE 'deactivated' END, CASE WHEN NOT w.active THEN 'directory' END,
              s.default_role, 'directory'
-        FROM written w JOIN verdict v ON v.is_new JOIN workspaces s ON s.id = w.workspace_id
+        FROM written w JOIN verdict v ON v.is_new
+       -- Locked, so that a change of the default waits for us, or we for it and read what it set.
+       CROSS JOIN LATERAL (SELECT default_role FROM workspaces WHERE id = w.workspace_id FOR SHARE) s
       RETURNING id AS member_id, status, role
     ),
     ${memberCtes(values)},
@@ -492,25 +495,29 @@ export async function replaceUser(
   return untilWon(() => saveUser(context, replacement))
 }
 
-/**
- * Sets `active` alone, without reading the user.
- * @throws {AppError} `not_found`, `version_conflict`
- */
-export async function setUserActive(
-  context: Context,
-  change: { id: string; active: boolean; ifMatch: IfMatch; leniencies: readonly Leniency[] },
-): Promise<UserAnswer> {
-  return untilWon(() => saveUser(context, change))
+export interface UserPatch {
+  id: string
+  operations: readonly Operation[]
+  ifMatch: IfMatch
+  leniencies: readonly Leniency[]
 }
 
 /**
- * Applies a PATCH to the user as it is, and to what it has become where another was faster.
+ * Applies a PATCH. One that only sets `active`, the most frequent of all, needs not read the user.
  * @throws {AppError} `not_found`, `version_conflict`, `scim_uniqueness`, and what `applyPatch` refuses
  */
-export async function patchUser(
-  context: Context,
-  patch: { id: string; operations: readonly Operation[]; ifMatch: IfMatch; leniencies: readonly Leniency[] },
-): Promise<UserAnswer> {
+export async function patchUser(context: Context, patch: UserPatch): Promise<UserAnswer> {
+  const touched = touchedAttributes('User', patch.operations)
+  if (touched?.size !== 1 || !touched.has('active')) return patchWholeUser(context, patch)
+  const { resource, leniencies } = applyPatch({}, patch.operations, { type: 'User', mode: context.caller.mode })
+  const { active } = resource
+  if (typeof active !== 'boolean') return patchWholeUser(context, patch)
+  const { id, ifMatch } = patch
+  return untilWon(() => saveUser(context, { id, active, ifMatch, leniencies: [...patch.leniencies, ...leniencies] }))
+}
+
+/** To the user as it is, and to what it has become where another was faster. */
+async function patchWholeUser(context: Context, patch: UserPatch): Promise<UserAnswer> {
   const { id, operations, ifMatch } = patch
   return untilWon(async () => {
     const user = await getUser(context, id)

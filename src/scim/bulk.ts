@@ -1,0 +1,299 @@
+import { AppError } from '../errors.ts'
+import { groupEtag, locationOf, userEtag } from './answer.ts'
+import type { Mode, ResourceTypeName } from './attributes.ts'
+import { readIfMatch } from './conditions.ts'
+import { scimError, scimStatus, toScimRefusal, type ScimError } from './error.ts'
+import { createGroup, deleteGroup, patchGroup, replaceGroup } from './groups.ts'
+import { readPatch } from './patch.ts'
+import { readResource } from './resource.ts'
+import { createUser, deleteUser, patchUser, replaceUser, type Context, type IfMatch } from './users.ts'
+import { at, isObject, printable, refuse } from './value.ts'
+
+/**
+ * Bulk (RFC 7644 §3.7): operations that stand and fall one by one, in an order in which each finds what it refers to.
+ */
+
+export const MAX_BULK_OPERATIONS = 1_000
+
+const REQUEST_SCHEMA = 'urn:ietf:params:scim:api:messages:2.0:BulkRequest'
+export const RESPONSE_SCHEMA = 'urn:ietf:params:scim:api:messages:2.0:BulkResponse'
+
+type Method = 'POST' | 'PUT' | 'PATCH' | 'DELETE'
+
+export interface BulkOperation {
+  method: Method
+  type: ResourceTypeName
+  /** Absent for a POST; perhaps `bulkId:…`. */
+  id?: string
+  bulkId?: string
+  data: unknown
+  ifMatch: IfMatch
+  /** Where it stands in the request. */
+  pointer: string
+}
+
+/** The outcome of one operation, as it is answered. */
+export interface BulkResult {
+  method: Method
+  bulkId?: string
+  version?: string
+  location?: string
+  /** The HTTP status, as text. */
+  status: string
+  response?: ScimError
+}
+
+export interface BulkRequest {
+  operations: BulkOperation[]
+  /** After how many failures to stop; absent where never. */
+  failOnErrors?: number
+}
+
+/**
+ * Reads a BulkRequest.
+ * @throws {AppError} `scim_invalid_syntax`, `scim_invalid_value`, with the pointer; `body_too_large` above 1,000 operations
+ */
+export function readBulk(body: unknown, mode: Mode): BulkRequest {
+  if (!isObject(body) || !Array.isArray(body.Operations)) {
+    throw refuse({
+      code: 'scim_invalid_syntax',
+      message: 'Send a BulkRequest with Operations.',
+      pointer: '/Operations',
+    })
+  }
+  const { schemas, Operations: sent, failOnErrors } = body
+  if (mode === 'strict' && !(Array.isArray(schemas) && schemas.includes(REQUEST_SCHEMA))) {
+    throw refuse({
+      code: 'scim_invalid_syntax',
+      message: `schemas must be ["${REQUEST_SCHEMA}"].`,
+      pointer: '/schemas',
+    })
+  }
+  if (sent.length > MAX_BULK_OPERATIONS) {
+    throw new AppError(
+      'body_too_large',
+      `A bulk request takes at most ${MAX_BULK_OPERATIONS} operations: send several.`,
+    )
+  }
+  const operations = sent.map((operation, index) => readOperation(operation, `/Operations/${index}`))
+  const bulkIds = operations.map(({ bulkId }) => bulkId).filter(bulkId => bulkId !== undefined)
+  const twice = bulkIds.find((bulkId, index) => bulkIds.indexOf(bulkId) !== index)
+  if (twice !== undefined) {
+    const message = `bulkId ${printable(twice)} is given twice.`
+    throw refuse({ code: 'scim_invalid_syntax', message, pointer: '/Operations' })
+  }
+  if (failOnErrors === undefined || failOnErrors === null) return { operations }
+  if (typeof failOnErrors !== 'number' || !Number.isInteger(failOnErrors) || failOnErrors < 1) {
+    throw refuse({
+      code: 'scim_invalid_value',
+      message: 'failOnErrors must be a whole number from 1 on.',
+      pointer: '/failOnErrors',
+    })
+  }
+  return { operations, failOnErrors }
+}
+
+const PATH = /^\/(Users|Groups)(?:\/([^/?]+))?\/?$/i
+
+function readOperation(sent: unknown, pointer: string): BulkOperation {
+  const fault = (message: string, key: string) =>
+    refuse({ code: 'scim_invalid_syntax', message, pointer: at(pointer, key) })
+  if (!isObject(sent)) throw refuse({ code: 'scim_invalid_syntax', message: 'An operation is an object.', pointer })
+  const method =
+    typeof sent.method === 'string' ? methods.find(each => each === String(sent.method).toUpperCase()) : undefined
+  if (method === undefined) throw fault('method must be POST, PUT, PATCH or DELETE.', 'method')
+  const [, endpoint, id] = PATH.exec(typeof sent.path === 'string' ? sent.path : '') ?? []
+  if (endpoint === undefined) throw fault('path must be /Users or /Groups, with an id but for POST.', 'path')
+  if ((method === 'POST') === (id !== undefined)) throw fault('path must have an id, but none for POST.', 'path')
+  const { bulkId, version } = sent
+  if (bulkId !== undefined && (typeof bulkId !== 'string' || bulkId === ''))
+    throw fault('bulkId must be text.', 'bulkId')
+  if (method === 'POST' && bulkId === undefined) throw fault('A POST needs a bulkId.', 'bulkId')
+  if (version !== undefined && typeof version !== 'string') throw fault('version must be an entity tag.', 'version')
+  return {
+    method,
+    type: endpoint.toLowerCase() === 'users' ? 'User' : 'Group',
+    ...(id !== undefined && { id }),
+    ...(bulkId !== undefined && { bulkId }),
+    data: sent.data,
+    ifMatch: readIfMatch(version),
+    pointer,
+  }
+}
+
+const methods: readonly Method[] = ['POST', 'PUT', 'PATCH', 'DELETE']
+
+/** A run over the operations of a request. */
+interface Run {
+  context: Context
+  /** Ids of what was created, by bulkId. */
+  ids: Map<string, string>
+  results: Map<BulkOperation, BulkResult>
+  /** Told of each failure. */
+  onRefusal: (refusal: AppError, operation: BulkOperation) => Promise<void>
+  errors: number
+}
+
+/**
+ * Runs the operations, and again and again those that wait for another's id. Groups that wait for each other in a circle
+ * are created without the members they wait for, which are added at the end.
+ * @returns results in the order of the request; those after the last allowed failure are not run, and missing
+ */
+export async function runBulk(
+  context: Context,
+  { operations, failOnErrors = Infinity }: BulkRequest,
+  onRefusal: Run['onRefusal'],
+): Promise<BulkResult[]> {
+  const run: Run = { context, ids: new Map(), results: new Map(), onRefusal, errors: 0 }
+  const late: { operation: BulkOperation; members: string[] }[] = []
+  let waiting = operations
+  while (waiting.length > 0 && run.errors < failOnErrors) {
+    const before = waiting.length
+    for (const operation of waiting) {
+      if (run.errors >= failOnErrors) break
+      const missing = missingIds(operation, run)
+      const hopeless = missing.find(
+        bulkId => !waiting.some(other => other.bulkId === bulkId && !run.results.has(other)),
+      )
+      if (hopeless !== undefined) await fail(run, operation, unknownBulkId(hopeless))
+      else if (missing.length === 0) await execute(run, operation)
+    }
+    waiting = waiting.filter(operation => !run.results.has(operation))
+    if (waiting.length < before || run.errors >= failOnErrors) continue
+    const [stuck] = waiting
+    if (!stuck) break
+    const split = splitMembers(stuck)
+    if (!split) {
+      await fail(run, stuck, new AppError('conflict', 'The operations refer to each other in a circle.'))
+    } else {
+      await execute(run, { ...stuck, data: split.data }, stuck)
+      late.push({ operation: stuck, members: split.members })
+    }
+    waiting = waiting.filter(operation => !run.results.has(operation))
+  }
+  for (const { operation, members } of late) await addLate(run, operation, members)
+  return operations.map(operation => run.results.get(operation)).filter(result => result !== undefined)
+}
+
+function unknownBulkId(bulkId: string): AppError {
+  const message = `bulkId:${printable(bulkId)} is of no resource that this request has created.`
+  return new AppError('scim_invalid_value', message)
+}
+
+/** The bulkIds in path and data that stand for no id yet. */
+function missingIds({ id, data }: BulkOperation, { ids }: Run): string[] {
+  const found = new Set<string>()
+  replaceIds([id, data], bulkId => {
+    if (!ids.has(bulkId)) found.add(bulkId)
+    return ''
+  })
+  return [...found]
+}
+
+/** A copy in which each text `bulkId:x` is what `idOf` says of x. */
+function replaceIds(value: unknown, idOf: (bulkId: string) => string): unknown {
+  if (typeof value === 'string') return value.startsWith('bulkId:') ? idOf(value.slice('bulkId:'.length)) : value
+  if (Array.isArray(value)) return value.map(each => replaceIds(each, idOf))
+  if (!isObject(value)) return value
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, replaceIds(inner, idOf)]))
+}
+
+/** A group to create, without the members that wait for an id. */
+function splitMembers({ method, type, data }: BulkOperation): { data: unknown; members: string[] } | undefined {
+  if (method !== 'POST' || type !== 'Group' || !isObject(data) || !Array.isArray(data.members)) return undefined
+  const all: unknown[] = data.members
+  const members = all.filter(isWaiting).map(({ value }) => value)
+  return { data: { ...data, members: all.filter(member => !isWaiting(member)) }, members }
+}
+
+function isWaiting(member: unknown): member is { value: string } {
+  return isObject(member) && typeof member.value === 'string' && member.value.startsWith('bulkId:')
+}
+
+async function addLate(run: Run, operation: BulkOperation, members: readonly string[]): Promise<void> {
+  const { context, ids } = run
+  const id = ids.get(operation.bulkId ?? '')
+  if (id === undefined) return
+  try {
+    const value = members.map(member => {
+      const known = ids.get(member.slice('bulkId:'.length))
+      if (known === undefined) throw unknownBulkId(member.slice('bulkId:'.length))
+      return { value: known }
+    })
+    const add = { op: 'add' as const, path: { attribute: 'members' }, value, pointer: at(operation.pointer, 'data') }
+    await patchGroup(context, { id, operations: [add], ifMatch: null, leniencies: [] })
+  } catch (error) {
+    await fail(run, operation, error)
+  }
+}
+
+async function execute(run: Run, operation: BulkOperation, asked = operation): Promise<void> {
+  const idOf = (bulkId: string) => run.ids.get(bulkId) ?? `bulkId:${bulkId}`
+  const id = replaceIds(operation.id, idOf) as string | undefined
+  const data = replaceIds(operation.data, idOf)
+  try {
+    const done = await dispatch(run.context, { ...operation, ...(id !== undefined && { id }), data })
+    if (operation.bulkId !== undefined && done.id !== undefined) run.ids.set(operation.bulkId, done.id)
+    const location = done.id === undefined ? {} : { location: locationOf(operation.type, done.id, run.context.baseUrl) }
+    run.results.set(asked, {
+      ...described(asked),
+      ...(done.version !== undefined && { version: done.version }),
+      ...location,
+      status: String(done.status),
+    })
+  } catch (error) {
+    await fail(run, asked, error)
+  }
+}
+
+function described({ method, bulkId }: BulkOperation): Pick<BulkResult, 'method' | 'bulkId'> {
+  return { method, ...(bulkId !== undefined && { bulkId }) }
+}
+
+async function fail(run: Run, operation: BulkOperation, error: unknown): Promise<void> {
+  const refusal = toScimRefusal(error)
+  // What is no fault of one operation ends them all: the client sends the request again.
+  if (refusal.code === 'unavailable' || refusal.code === 'internal' || refusal.code === 'unauthenticated') throw refusal
+  run.errors += 1
+  await run.onRefusal(refusal, operation)
+  const { id, type } = operation
+  const location =
+    id === undefined || id.startsWith('bulkId:') ? {} : { location: locationOf(type, id, run.context.baseUrl) }
+  const status = String(scimStatus(refusal.code))
+  run.results.set(operation, { ...described(operation), ...location, status, response: scimError(refusal) })
+}
+
+interface Done {
+  status: number
+  id?: string
+  version?: string
+}
+
+async function dispatch(context: Context, operation: BulkOperation): Promise<Done> {
+  const { method, type, id = '', data, ifMatch } = operation
+  const { mode } = context.caller
+  if (id !== '' && !/^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)) {
+    throw new AppError('not_found', `There is no ${type.toLowerCase()} of this id in this directory.`)
+  }
+  if (method === 'DELETE') {
+    await (type === 'User' ? deleteUser : deleteGroup)(context, { id, ifMatch })
+    return { status: 204, id }
+  }
+  if (method === 'PATCH') {
+    const patch = { id, ifMatch, ...readPatch(type, data, mode) }
+    if (type === 'User') return { status: 200, id, version: userEtag(await patchUser(context, patch)) }
+    return { status: 200, id, version: groupEtag(await patchGroup(context, patch)) }
+  }
+  const read = readResource(type, data, mode)
+  if (method === 'PUT') {
+    const replacement = { id, ifMatch, members: undefined, ...read }
+    if (type === 'User') return { status: 200, id, version: userEtag(await replaceUser(context, replacement)) }
+    return { status: 200, id, version: groupEtag(await replaceGroup(context, replacement)) }
+  }
+  if (type === 'User') {
+    const user = await createUser(context, read)
+    return { status: 201, id: user.id, version: userEtag(user) }
+  }
+  const group = await createGroup(context, { members: [], ...read })
+  return { status: 201, id: group.id, version: groupEtag(group) }
+}

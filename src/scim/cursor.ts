@@ -1,0 +1,71 @@
+import { AppError } from '../errors.ts'
+import { sha256 } from '../opaque-token.ts'
+import type { SecretBox } from '../sso/secret-box.ts'
+import type { ListQuery } from './query.ts'
+
+/**
+ * Cursors (RFC 9865): where a page ended, sealed, so that clients cannot build on what is in them and any replica can go on.
+ * They name the last resource rather than a count, so pages neither repeat nor skip a resource whatever comes and goes.
+ */
+export interface Position {
+  /** Which of the resource types of the list the page ended in. */
+  type: number
+  /** The last resource; absent at the start of a type. */
+  after?: string
+  /** Where the client asked for an order of its own: how many resources of the type were given. */
+  skip?: number
+}
+
+/** How long a cursor can be used, in seconds; /ServiceProviderConfig announces it. */
+export const CURSOR_SECONDS = 3_600
+
+type CursorQuery = Pick<ListQuery, 'filter' | 'sortBy' | 'descending'>
+
+interface Sealed extends Position {
+  query: string
+  expires: number
+}
+
+export function sealCursor(
+  box: SecretBox,
+  { directoryId, query, position }: { directoryId: string; query: CursorQuery; position: Position },
+): string {
+  const sealed: Sealed = { ...position, query: digest(query), expires: Date.now() + CURSOR_SECONDS * 1000 }
+  return box.seal(JSON.stringify(sealed), contextOf(directoryId)).toString('base64url')
+}
+
+/**
+ * @throws {AppError} `scim_invalid_cursor` for what is no cursor of this directory and query, `scim_expired_cursor`
+ */
+export function openCursor(
+  box: SecretBox,
+  { directoryId, query, cursor }: { directoryId: string; query: CursorQuery; cursor: string },
+): Position {
+  if (cursor === '') return { type: 0 }
+  const sealed = unseal(box, directoryId, cursor)
+  if (sealed?.query !== digest(query)) {
+    const message = 'The cursor is none of this list. Send nextCursor as it was given, with the same filter and order.'
+    throw new AppError('scim_invalid_cursor', message)
+  }
+  if (sealed.expires < Date.now()) {
+    throw new AppError('scim_expired_cursor', 'The cursor has expired. Begin again with an empty cursor.')
+  }
+  const { type, after, skip } = sealed
+  return { type, ...(after !== undefined && { after }), ...(skip !== undefined && { skip }) }
+}
+
+function unseal(box: SecretBox, directoryId: string, cursor: string): Sealed | undefined {
+  try {
+    return JSON.parse(box.open(Buffer.from(cursor, 'base64url'), contextOf(directoryId))) as Sealed
+  } catch {
+    return undefined
+  }
+}
+
+function contextOf(directoryId: string): string {
+  return `scim_cursor ${directoryId}`
+}
+
+function digest({ filter = '', sortBy = '', descending }: CursorQuery): string {
+  return sha256(JSON.stringify([filter, sortBy, descending])).toString('base64url')
+}

@@ -1,0 +1,101 @@
+import type { SecretBox } from '../sso/secret-box.ts'
+import { groupText, listText, userText } from './answer.ts'
+import type { ResourceTypeName } from './attributes.ts'
+import { openCursor, sealCursor } from './cursor.ts'
+import { listGroups, listUsers, type Anchors, type PageQuery } from './list.ts'
+import { readProjection, returnsAttribute } from './projection.ts'
+import type { ListQuery } from './query.ts'
+import type { Context } from './users.ts'
+
+export interface ListContext extends Pick<Context, 'db' | 'caller' | 'baseUrl'> {
+  anchors: Anchors
+  /** Seals cursors. */
+  box: SecretBox
+}
+
+interface ListRequest {
+  /** Listed one after the other, as one list. */
+  types: readonly ResourceTypeName[]
+  query: ListQuery
+}
+
+/**
+ * The ListResponse to a GET or a `.search`, paged by index or by cursor. What tolerant mode overlooks in the parameters of a
+ * read is not recorded: it would fill the log with every page of every sync.
+ */
+export async function listAnswer(context: ListContext, { types, query }: ListRequest): Promise<string> {
+  if (query.cursor !== undefined) return cursorPage(context, { types, query, cursor: query.cursor })
+  const { startIndex, count } = query
+  let totalResults = 0
+  const resources: string[] = []
+  for (const type of types) {
+    // Where the page begins in the list of this type, and what is left of it.
+    const page = { ...query, startIndex: Math.max(1, startIndex - totalResults), count: count - resources.length }
+    const found = await listTexts(context, { type, query: page })
+    totalResults += found.totalResults
+    resources.push(...found.texts)
+  }
+  return listText({ totalResults, startIndex, resources })
+}
+
+/** A page after the position that the cursor names, with the cursor of the next one while there is more. */
+async function cursorPage(
+  context: ListContext,
+  { types, query, cursor }: ListRequest & { cursor: string },
+): Promise<string> {
+  const { box, caller } = context
+  const { directoryId } = caller
+  let position = openCursor(box, { directoryId, query, cursor })
+  let totalResults = 0
+  let isOver = false
+  const resources: string[] = []
+  for (const [index, type] of types.entries()) {
+    const here = index === position.type ? position : { type: index }
+    const wanted: number = index < position.type || isOver ? 0 : query.count - resources.length
+    const { skip = 0, after } = here
+    // One more than wanted tells whether there is a next page.
+    const page = { ...query, after, startIndex: skip + 1, count: wanted === 0 ? 0 : wanted + 1 }
+    const found = await listTexts(context, { type, query: page })
+    totalResults += found.totalResults
+    if (wanted === 0) continue
+    const texts = found.texts.slice(0, wanted)
+    resources.push(...texts)
+    if (texts.length === 0) continue
+    const lastId = found.ids[texts.length - 1]
+    position =
+      query.sortBy === undefined && lastId !== undefined
+        ? { type: index, after: lastId }
+        : { type: index, skip: skip + texts.length }
+    isOver = found.texts.length > wanted || found.isCut
+  }
+  const isMore = isOver && query.count > 0
+  const nextCursor = isMore ? { nextCursor: sealCursor(box, { directoryId, query, position }) } : {}
+  return listText({ totalResults, ...nextCursor, resources })
+}
+
+interface Texts {
+  totalResults: number
+  ids: readonly string[]
+  texts: string[]
+  /** The page ends before its count, and there is more. */
+  isCut: boolean
+}
+
+async function listTexts(
+  context: ListContext,
+  { type, query }: { type: ResourceTypeName; query: PageQuery & Pick<ListQuery, 'attributes' | 'excludedAttributes'> },
+): Promise<Texts> {
+  const { caller, baseUrl } = context
+  const { projection } = readProjection(type, query, caller.mode)
+  const relation = type === 'User' ? 'groups' : 'members'
+  const list = { ...context, withRelation: returnsAttribute(projection, relation) }
+  if (type === 'User') {
+    const { totalResults, resources, isCut } = await listUsers(list, query)
+    const texts = resources.map(user => userText(user, { baseUrl, projection }))
+    return { totalResults, ids: resources.map(({ id }) => id), texts, isCut }
+  }
+  const { totalResults, resources, isCut } = await listGroups(list, query)
+  const texts: string[] = []
+  for (const group of resources) texts.push(await groupText(group, { baseUrl, projection }))
+  return { totalResults, ids: resources.map(({ id }) => id), texts, isCut }
+}
