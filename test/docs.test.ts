@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { access, readdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
+import { decodeJwt } from 'jose'
 import t from 'tap'
 import { readConfig } from '../src/config.ts'
 import { createSecretBox } from '../src/sso/secret-box.ts'
@@ -96,6 +97,25 @@ t.test("the README's SQL names the key that a workspace's client secret is seale
   await db.insertInto('sso_client_secrets').values(secret).execute()
   const [, statement] = /```sql\n(.+?)```/s.exec(await read('README.md'))!
   t.same(await runSql(url, statement!), [{ key: 'k1', workspace_id: workspaceId }])
+})
+
+t.test("the README's token is for all workspaces, and none is made where tokens are Assist's own", async t => {
+  const cwd = t.testdir({})
+  const makeToken = async (env: Record<string, string>, ...args: string[]) => {
+    const run = promisify(execFile)
+    const { stdout } = await run(process.execPath, [join(root, 'scripts/token.ts'), ...args], { cwd, env })
+    return decodeJwt(stdout.trim())
+  }
+  const [, args] = /npm run -s token -- (.+?)\)/.exec(await read('README.md'))!
+  t.match(await makeToken({}, ...args!.split(' ')), { scope: 'assist:workspaces', iss: 'urn:assist:development' })
+  const workspace = uuid7()
+  t.match(await makeToken({}, '--workspace', workspace, '--role', 'owner'), { workspace, role: 'owner' })
+  await t.rejects(makeToken({}, '--workspace', workspace, '--role', 'emperor'), {
+    stderr: /viewer, member, admin, owner/,
+  })
+  await t.rejects(makeToken({ ASSIST_TOKEN_ISSUER: 'https://auth.example.com' }, '--scope', 'assist:workspaces'), {
+    message: /not the development issuer/,
+  })
 })
 
 t.test('every decision is numbered once, listed, and says context, decision and cost', async t => {
