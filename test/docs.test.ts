@@ -111,7 +111,7 @@ t.test("the README's token is for all workspaces, and none is made where tokens 
   const workspace = uuid7()
   t.match(await makeToken({}, '--workspace', workspace, '--role', 'owner'), { workspace, role: 'owner' })
   await t.rejects(makeToken({}, '--workspace', workspace, '--role', 'emperor'), {
-    stderr: /viewer, member, admin, owner/,
+    message: /viewer, member, admin, owner/,
   })
   await t.rejects(makeToken({ ASSIST_TOKEN_ISSUER: 'https://auth.example.com' }, '--scope', 'assist:workspaces'), {
     message: /not the development issuer/,
