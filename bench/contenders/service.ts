@@ -15,12 +15,13 @@ export const service: Contender = {
   prepare: async () => {},
   command: ({ databaseUrl, port }) => ({
     args: [server],
-    // Its own defaults but for the limits that hold off a flood from one address, as all of a run comes from one.
+    // Its own defaults but for the limits that hold off a flood from one directory or address.
     environment: {
       NODE_ENV: 'development',
       DATABASE_URL: databaseUrl,
       PORT: String(port),
       LOGIN_STARTS_PER_MINUTE: '10000',
+      SCIM_REQUESTS_PER_SECOND: '100000',
     },
     readyPath: '/readyz',
   }),
