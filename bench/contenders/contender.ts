@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
+import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Endpoint } from '../connection.ts'
 
@@ -62,7 +63,11 @@ export async function startServer(contender: Contender, options: ServerOptions):
   const child = spawn(process.execPath, [...nodeArgs, ...args], {
     cwd: folder,
     env: { PATH: process.env['PATH'], ...environment },
-    stdio: ['ignore', 'ignore', 'inherit'],
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  // What explains a fault; the rest of the log is nobody's business here.
+  createInterface(child.stdout).on('line', line => {
+    if (/"level":[56]0/.test(line)) console.error(line)
   })
   const kill = () => void child.kill('SIGKILL')
   process.once('exit', kill)
