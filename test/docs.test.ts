@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { access, readdir, readFile } from 'node:fs/promises'
+import { access, readdir, readFile, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { decodeJwt } from 'jose'
@@ -159,7 +159,7 @@ async function listFiles(): Promise<string[]> {
   try {
     const { stdout } = await promisify(execFile)('git', args, { cwd: root })
     const paths = stdout.split('\n').filter(path => path !== '')
-    return (await Promise.all(paths.map(async path => ((await exists(path)) ? [path] : [])))).flat()
+    return (await Promise.all(paths.map(async path => ((await isFile(path)) ? [path] : [])))).flat()
   } catch {
     // An unpacked archive has no history: then everything that is not installed or generated.
     const all = await readdir(root, { recursive: true, withFileTypes: true })
@@ -183,6 +183,13 @@ async function findAll(
     }
   }
   return found
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return stat(join(root, path)).then(
+    found => found.isFile(),
+    () => false,
+  )
 }
 
 async function exists(path: string): Promise<boolean> {
