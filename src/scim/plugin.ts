@@ -80,9 +80,11 @@ function refuseTheRest(app: FastifyInstance): void {
   app.all('/Me', { schema: { hide: true } }, async () => {
     throw new AppError('scim_not_implemented', 'A directory token stands for no person, so there is no /Me.')
   })
-  app.all('/*', { schema: { hide: true } }, async () => {
-    throw new AppError('not_found', 'There is no such endpoint: see /ResourceTypes.')
-  })
+  for (const path of ['/', '/*']) {
+    app.all(path, { schema: { hide: true } }, async () => {
+      throw new AppError('not_found', 'There is no such endpoint: see /ResourceTypes.')
+    })
+  }
 }
 
 async function sendRefusal(
