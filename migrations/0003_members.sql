@@ -10,9 +10,13 @@ CREATE TABLE members (
   status                text NOT NULL CHECK (status IN ('invited', 'active', 'deactivated')),
   deactivated_by        text CHECK (deactivated_by IN ('admin', 'directory')),
   role                  text NOT NULL,
+  -- Derived with the role: the group mappings that reach this member, ordered.
+  rules                 uuid[] NOT NULL DEFAULT '{}',
   -- A role given by hand: 'floor' is never gone below, 'locked' is exactly this.
   manual_role           text,
   manual_policy         text CHECK (manual_policy IN ('floor', 'locked')),
+  -- What the groups claim of the last sign-in said, ordered; it counts for whom no directory provides.
+  claimed_groups        text[] NOT NULL DEFAULT '{}',
   origin                text NOT NULL CHECK (origin IN ('invite', 'sso', 'directory')),
   invitation_expires_at timestamptz(3),
   version               integer NOT NULL DEFAULT 1,
@@ -25,6 +29,8 @@ CREATE TABLE members (
   CHECK ((email IS NULL) = (email_key IS NULL))
 );
 CREATE UNIQUE INDEX members_email ON members (workspace_id, email_key) WHERE email_key IS NOT NULL;
+-- Whom a mapping of a claimed group concerns.
+CREATE INDEX members_claimed_groups ON members (workspace_id, id) WHERE claimed_groups <> '{}';
 -- "Is this the last owner" is asked before each demotion and deactivation.
 CREATE INDEX members_owners ON members (workspace_id, id) WHERE role = 'owner' AND status = 'active';
 

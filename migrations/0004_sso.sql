@@ -12,6 +12,8 @@ CREATE TABLE sso_configs (
   -- The immutable claim that equals a directory's externalId (Okta: sub, Entra: oid): it finds a member before their
   -- e-mail address does. Absent: only the address does.
   directory_claim        text CHECK (directory_claim IN ('sub', 'oid')),
+  -- The claim of the ID token whose values group mappings may name. Absent: sign-ins say nothing about groups.
+  groups_claim           text CHECK (groups_claim <> ''),
   enabled                boolean NOT NULL DEFAULT false,
   -- The endpoints found by the last discovery, shown to the admin; sign-in reads its own fresh copy.
   metadata               jsonb NOT NULL,

@@ -6,6 +6,15 @@ CREATE TABLE directories (
   -- tolerant accepts what identity providers really send and records each leniency; strict refuses by the RFC.
   mode         text NOT NULL DEFAULT 'tolerant' CHECK (mode IN ('tolerant', 'strict')),
   enabled      boolean NOT NULL DEFAULT true,
+  -- What its groups give while it is off: what they gave ('keep'), or nothing ('release').
+  when_off     text NOT NULL DEFAULT 'keep' CHECK (when_off IN ('keep', 'release')),
+  -- Names of groups that a mapping was made for before they came. In this row, so that whoever brings such a group reads
+  -- them under a lock of it, and neither side misses the other.
+  awaited_groups text[] NOT NULL DEFAULT '{}',
+  -- The guard against mass deprovisioning: how many people, or what part of its users, may lose access within the window.
+  guard_people  integer CHECK (guard_people > 0),
+  guard_percent integer CHECK (guard_percent BETWEEN 1 AND 100),
+  guard_minutes integer NOT NULL DEFAULT 60 CHECK (guard_minutes BETWEEN 1 AND 10080),
   version      integer NOT NULL DEFAULT 1,
   created_at   timestamptz(3) NOT NULL DEFAULT now(),
   updated_at   timestamptz(3) NOT NULL DEFAULT now(),
@@ -127,3 +136,22 @@ CREATE TABLE scim_counters (
   PRIMARY KEY (workspace_id, directory_id, resource_type, slot),
   FOREIGN KEY (workspace_id, directory_id) REFERENCES directories
 ) WITH (fillfactor = 50);
+
+-- Deactivations and deletions that met the guard while it was on: who may leave within its window, and who is held until an
+-- admin decides.
+CREATE TABLE guarded_removals (
+  workspace_id uuid NOT NULL,
+  directory_id uuid NOT NULL,
+  user_id      uuid NOT NULL,
+  -- Of the directory's user, which may be gone.
+  member_id    uuid NOT NULL,
+  operation    text NOT NULL CHECK (operation IN ('deactivate', 'delete')),
+  -- 'passed' within the limit; 'held' over it, then 'accepted' or 'released' by an admin, or 'withdrawn' by the directory.
+  state        text NOT NULL CHECK (state IN ('passed', 'held', 'accepted', 'released', 'withdrawn')),
+  attempts     integer NOT NULL DEFAULT 1,
+  first_at     timestamptz(3) NOT NULL DEFAULT now(),
+  last_at      timestamptz(3) NOT NULL DEFAULT now(),
+  PRIMARY KEY (workspace_id, directory_id, user_id),
+  FOREIGN KEY (workspace_id, directory_id) REFERENCES directories ON DELETE CASCADE
+);
+CREATE INDEX guarded_removals_state ON guarded_removals (workspace_id, directory_id, state, last_at);

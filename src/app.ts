@@ -2,6 +2,7 @@ import cookie from '@fastify/cookie'
 import cors from '@fastify/cors'
 import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { JWTVerifyGetKey } from 'jose'
+import { explainRoutes } from './access/explain-routes.ts'
 import { memberRoutes } from './access/member-routes.ts'
 import { accessRoutes } from './access/routes.ts'
 import { activityRoutes } from './activity/routes.ts'
@@ -121,6 +122,7 @@ export async function buildApp({
     await admin.register(activityRoutes, { db })
     await admin.register(memberRoutes, { config, db })
     await admin.register(accessRoutes, { config, db })
+    await admin.register(explainRoutes, { config, db })
     await admin.register(domainRoutes, { config, db })
     await admin.register(ssoRoutes, { config, db, box, providers })
     await admin.register(directoryRoutes, { config, db })

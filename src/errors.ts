@@ -51,6 +51,8 @@ export type ErrorCode =
   | 'sso_identity_conflict'
   | 'sso_identity_link_required'
   | 'sso_member_deactivated'
+  | 'sso_groups_invalid'
+  | 'sso_groups_overage'
   | 'exchange_code_invalid'
   // members and access
   | 'last_owner'
@@ -58,6 +60,13 @@ export type ErrorCode =
   | 'role_above_own'
   | 'directory_owned'
   | 'token_limit'
+  | 'group_unknown'
+  | 'group_mapped'
+  | 'scim_group_unknown'
+  | 'mapping_exists'
+  | 'preview_stale'
+  | 'at_in_future'
+  | 'at_before_history'
   // SCIM (RFC 7644 section 3.12: the code is mapped to its scimType)
   | 'scim_invalid_filter'
   | 'scim_too_many'
@@ -73,6 +82,8 @@ export type ErrorCode =
   | 'scim_invalid_count'
   | 'scim_sensitive'
   | 'scim_not_implemented'
+  | 'scim_group_cycle'
+  | 'scim_removal_held'
 
 /** One fault in a request body, at an RFC 6901 JSON pointer. */
 export interface FieldError {

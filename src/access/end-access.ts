@@ -10,7 +10,7 @@ import { lockOwners } from './access.ts'
  * and with the sessions their exchange codes and the power to refresh, since each use checks the session's row.
  *
  * Needs a CTE `leaving (member_id uuid)` before it; a member who is deactivated already, and the last active owner, are
- * passed over. Gives `ended (member_id, status_before, role)` and `ended_sessions (member_id)`. Whoever may end an owner's
+ * passed over. Gives `ended (member_id, status_before, role, …)` and `ended_sessions (member_id)`. Whoever may end an owner's
  * access must hold `lockOwners`, in an earlier statement of the transaction.
  */
 export function endAccessCtes(sources: {
@@ -36,7 +36,7 @@ export function endAccessCtes(sources: {
              version = m.version + 1, updated_at = now()${also}
         FROM ending e
        WHERE m.workspace_id = ${workspaceId} AND m.id = e.id AND m.status <> 'deactivated'
-      RETURNING m.id AS member_id, e.status AS status_before, m.role
+      RETURNING m.id AS member_id, e.status AS status_before, m.role, m.rules, m.manual_role, m.manual_policy
     ), ended_sessions AS (
       UPDATE sessions s SET ended_at = now(), end_reason = ${reason}
         FROM ended e
@@ -48,8 +48,11 @@ export function endAccessCtes(sources: {
 /** The history of what `endAccessCtes` ended, as a CTE body; needs a CTE `entry (id)`. */
 export function endedAccessHistory(workspaceId: RawBuilder<string>): RawBuilder<unknown> {
   return sql`
-    INSERT INTO access_changes (workspace_id, member_id, entry_id, status_before, status_after, role_before, role_after)
-    SELECT ${workspaceId}, e.member_id, entry.id, e.status_before, 'deactivated', e.role, e.role FROM ended e, entry`
+    INSERT INTO access_changes (workspace_id, member_id, entry_id, status_before, status_after, role_before, role_after, rules,
+                                manual_role, manual_policy)
+    SELECT ${workspaceId}, e.member_id, entry.id, e.status_before, 'deactivated', e.role, e.role, e.rules, e.manual_role,
+           e.manual_policy
+      FROM ended e, entry`
 }
 
 export interface EndAccess {

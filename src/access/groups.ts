@@ -5,6 +5,7 @@ import { isForeignKeyViolation, isUniqueViolation, type Db, type Trx } from '../
 import { AppError } from '../errors.ts'
 import { toPage, type Page } from '../page.ts'
 import { uuid7 } from '../uuid7.ts'
+import { unmapGroup } from './group-mappings.ts'
 
 /** An Assist group: products inside Assist give rights to it. Who is in it follows from group mappings alone. */
 export interface Group {
@@ -21,6 +22,8 @@ export interface GroupMember {
   displayName: string | null
   status: 'invited' | 'active' | 'deactivated'
   role: string
+  /** The mappings by which they came in, each with the group that it maps. */
+  through: { mappingId: string; scimGroupName: string | null; claimedGroup: string | null }[]
 }
 
 export interface GroupKey {
@@ -68,6 +71,14 @@ export async function listGroupMembers(db: Db, page: GroupKey & IdPage): Promise
       join.onRef('m.workspace_id', '=', 'g.workspace_id').onRef('m.id', '=', 'g.member_id'),
     )
     .select(['m.id', 'm.email', 'm.display_name as displayName', 'm.status', 'm.role'])
+    .select(
+      sql<GroupMember['through']>`(
+        SELECT coalesce(jsonb_agg(jsonb_build_object('mappingId', p.id, 'scimGroupName', s.display_name, 'claimedGroup', p.claimed_group)
+                                  ORDER BY p.id), '[]')
+          FROM group_mappings p
+          LEFT JOIN scim_groups s ON s.workspace_id = p.workspace_id AND s.directory_id = p.directory_id AND s.id = p.scim_group_id
+         WHERE p.workspace_id = g.workspace_id AND p.group_id = g.group_id AND p.id = ANY (m.rules))`.as('through'),
+    )
     .where('g.workspace_id', '=', workspaceId)
     .where('g.group_id', '=', groupId)
     .orderBy('g.member_id')
@@ -121,21 +132,23 @@ export async function renameGroup(
   return renamed
 }
 
+/** @param previewVersion of the preview of the deletion, which shows what goes with the group */
+export type GroupDeletion = GroupChange & { roles: readonly string[]; previewVersion?: string | undefined }
+
 /**
- * Removes a group that no mapping names, which is to say: an empty one.
- * @throws {AppError} `not_found`, `version_conflict`, `conflict` where a mapping names it
+ * Removes a group. One that mappings still name goes only by the version of a preview: with it the mappings give it up.
+ * @throws {AppError} `not_found`, `version_conflict`, `group_mapped` where a mapping names it; `preview_stale`
  */
-export async function deleteGroup(
-  trx: Trx,
-  { workspaceId, groupId, expectedVersion, actor }: GroupChange,
-): Promise<void> {
+export async function deleteGroup(trx: Trx, deletion: GroupDeletion): Promise<void> {
+  const { workspaceId, groupId, expectedVersion, actor, previewVersion } = deletion
+  if (previewVersion !== undefined) await unmapGroup(trx, { ...deletion, previewVersion })
   let query = trx.deleteFrom('groups').where('workspace_id', '=', workspaceId).where('id', '=', groupId)
   if (expectedVersion !== undefined) query = query.where('version', '=', expectedVersion)
   const deleted = await query
     .returning('name')
     .executeTakeFirst()
     .catch((error: unknown) => {
-      throw isForeignKeyViolation(error, 'group_mappings') ? stillMapped() : error
+      throw isForeignKeyViolation(error, 'group_mappings') ? groupMapped() : error
     })
   if (!deleted) {
     await getGroup(trx, { workspaceId, groupId })
@@ -145,7 +158,7 @@ export async function deleteGroup(
   await recordActivity(trx, { workspaceId, action: 'group.deleted', actor, target, detail: deleted })
 }
 
-export function noGroup(): AppError {
+function noGroup(): AppError {
   return new AppError('not_found', 'There is no such group in this workspace.')
 }
 
@@ -158,10 +171,10 @@ function refuseTakenName(error: unknown): never {
   throw new AppError('conflict', 'The workspace has a group of that name. Choose another name.')
 }
 
-function stillMapped(): AppError {
+function groupMapped(): AppError {
   return new AppError(
-    'conflict',
-    'Group mappings still name this group. Delete them first, so that its members leave it.',
+    'group_mapped',
+    'Group mappings still name this group. Delete them first, or look at the preview of the deletion and send its version.',
   )
 }
 

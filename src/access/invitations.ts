@@ -6,7 +6,7 @@ import { AppError } from '../errors.ts'
 import type { Email } from '../members/email.ts'
 import { getMember, lockMember, type Member, type MemberKey } from '../members/members.ts'
 import { uuid7 } from '../uuid7.ts'
-import { recomputeAccess } from './access.ts'
+import { recomputeAccess, recordAccessChange } from './access.ts'
 import { checkGrantable, checkOutranked } from './roles.ts'
 
 export interface Invitation {
@@ -39,14 +39,15 @@ export async function inviteMember(trx: Trx, invitation: Invitation): Promise<Me
       email_key: email.key,
       display_name: displayName ?? null,
       status: 'invited',
-      role: sql`(SELECT default_role FROM workspaces WHERE id = ${workspaceId})`,
+      // Locked, so that a change of the default waits for us, or we for it and read what it set.
+      role: sql`(SELECT default_role FROM workspaces WHERE id = ${workspaceId} FOR SHARE)`,
       manual_role: role ?? null,
       manual_policy: role === undefined ? null : 'floor',
       origin: 'invite',
       invitation_expires_at: sql`now() + ${days}::int * interval '1 day'`,
     })
     .onConflict(conflict => conflict.doNothing())
-    .returning('role')
+    .returning('id')
     .executeTakeFirst()
   if (!invited) throw await refuseKnownAddress(trx, workspaceId, email)
   const entryId = await recordActivity(trx, {
@@ -57,16 +58,7 @@ export async function inviteMember(trx: Trx, invitation: Invitation): Promise<Me
     target: { type: 'member', id: memberId },
     detail: { role },
   })
-  await trx
-    .insertInto('access_changes')
-    .values({
-      workspace_id: workspaceId,
-      member_id: memberId,
-      entry_id: entryId,
-      status_after: 'invited',
-      role_after: invited.role,
-    })
-    .execute()
+  await recordAccessChange(trx, { workspaceId, memberId, entryId, statusBefore: null, roleBefore: null })
   await recomputeAccess(trx, { workspaceId, memberIds: [memberId], entryId, roles })
   return getMember(trx, { workspaceId, memberId })
 }

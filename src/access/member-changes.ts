@@ -5,7 +5,7 @@ import type { Trx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { unlinkIdentities } from '../members/identities.ts'
 import { getMember, lockMember, type ManualPolicy, type Member, type MemberKey } from '../members/members.ts'
-import { recomputeAccess } from './access.ts'
+import { recomputeAccess, recordAccessChange } from './access.ts'
 import { endAccess } from './end-access.ts'
 import { lastOwner } from './group-mappings.ts'
 import { checkGrantable, checkOutranked } from './roles.ts'
@@ -61,18 +61,7 @@ export async function reactivateMember(trx: Trx, { roles, actor, ...key }: Membe
     .execute()
   const target = { type: 'member', id: memberId }
   const entryId = await recordActivity(trx, { workspaceId, action: 'member.reactivated', actor, memberId, target })
-  await trx
-    .insertInto('access_changes')
-    .values({
-      workspace_id: workspaceId,
-      member_id: memberId,
-      entry_id: entryId,
-      status_before: 'deactivated',
-      status_after: 'active',
-      role_before: role,
-      role_after: role,
-    })
-    .execute()
+  await recordAccessChange(trx, { workspaceId, memberId, entryId, statusBefore: 'deactivated' })
   return getMember(trx, key)
 }
 
@@ -110,8 +99,9 @@ export async function changeManualRole(trx: Trx, change: ManualRoleChange): Prom
   const target = { type: 'member', id: memberId }
   const detail = { manualRole: { before, after } }
   const entryId = await recordActivity(trx, { workspaceId, action: 'member.updated', actor, memberId, target, detail })
-  const { keptOwners } = await recomputeAccess(trx, { workspaceId, memberIds: [memberId], entryId, roles })
-  if (keptOwners.length > 0) throw lastOwner()
+  const { keptOwners, changed } = await recomputeAccess(trx, { workspaceId, memberIds: [memberId], entryId, roles })
+  if (keptOwners > 0) throw lastOwner()
+  if (changed === 0) await recordAccessChange(trx, { workspaceId, memberId, entryId })
   return getMember(trx, change)
 }
 

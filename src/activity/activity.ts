@@ -19,6 +19,8 @@ export const actions = [
   'member.provisioned',
   'member.activated',
   'member.updated',
+  'member.owner_kept',
+  'member.groups_claimed',
   'member.deactivated',
   'member.reactivated',
   'member.email_changed',
@@ -36,6 +38,9 @@ export const actions = [
   'scim_user.deactivated',
   'scim_user.reactivated',
   'scim_user.deleted',
+  'scim_user.removal_held',
+  'scim_user.removal_accepted',
+  'scim_user.removal_released',
   'scim_group.created',
   'scim_group.updated',
   'scim_group.deleted',
@@ -45,6 +50,8 @@ export const actions = [
   'group_mapping.created',
   'group_mapping.updated',
   'group_mapping.deleted',
+  'group_mapping.bound',
+  'access.reconciled',
 ] as const
 
 export type Action = (typeof actions)[number]

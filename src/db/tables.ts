@@ -13,6 +13,9 @@ export interface AccessChangesTable {
   role_after: string
   groups_gained: Generated<string[]>
   groups_lost: Generated<string[]>
+  rules: Generated<string[]>
+  manual_role: string | null
+  manual_policy: string | null
 }
 
 export interface ActivityEntriesTable {
@@ -38,6 +41,11 @@ export interface DirectoriesTable {
   name: string
   mode: Generated<'tolerant' | 'strict'>
   enabled: Generated<boolean>
+  when_off: Generated<'keep' | 'release'>
+  awaited_groups: Generated<string[]>
+  guard_people: number | null
+  guard_percent: number | null
+  guard_minutes: Generated<number>
   version: Generated<number>
   created_at: Generated<string>
   updated_at: Generated<string>
@@ -73,11 +81,28 @@ export interface ExchangeCodesTable {
   used_at: string | null
 }
 
+export interface GroupMappingVersionsTable {
+  workspace_id: string
+  id: GeneratedAlways<number>
+  mapping_id: string
+  entry_id: number
+  at: Generated<string>
+  is_deleted: Generated<boolean>
+  directory_id: string | null
+  scim_group_id: string | null
+  awaited_group: string | null
+  claimed_group: string | null
+  group_id: string | null
+  role: string | null
+}
+
 export interface GroupMappingsTable {
   workspace_id: string
   id: string
-  directory_id: string
-  scim_group_id: string
+  directory_id: string | null
+  scim_group_id: string | null
+  awaited_group: string | null
+  claimed_group: string | null
   group_id: string | null
   role: string | null
   version: Generated<number>
@@ -99,6 +124,18 @@ export interface GroupsTable {
   version: Generated<number>
   created_at: Generated<string>
   updated_at: Generated<string>
+}
+
+export interface GuardedRemovalsTable {
+  workspace_id: string
+  directory_id: string
+  user_id: string
+  member_id: string
+  operation: 'deactivate' | 'delete'
+  state: 'passed' | 'held' | 'accepted' | 'released' | 'withdrawn'
+  attempts: Generated<number>
+  first_at: Generated<string>
+  last_at: Generated<string>
 }
 
 export interface IdentitiesTable {
@@ -140,8 +177,10 @@ export interface MembersTable {
   status: 'invited' | 'active' | 'deactivated'
   deactivated_by: 'admin' | 'directory' | null
   role: string
+  rules: Generated<string[]>
   manual_role: string | null
   manual_policy: 'floor' | 'locked' | null
+  claimed_groups: Generated<string[]>
   origin: 'invite' | 'sso' | 'directory'
   invitation_expires_at: string | null
   version: Generated<number>
@@ -257,6 +296,7 @@ export interface SsoConfigsTable {
   allowed_domains: Generated<string[]>
   trust_unverified_email: Generated<boolean>
   directory_claim: 'sub' | 'oid' | null
+  groups_claim: string | null
   enabled: Generated<boolean>
   metadata: unknown
   version: Generated<number>
@@ -280,9 +320,11 @@ export interface Database {
   directory_credentials: DirectoryCredentialsTable
   domains: DomainsTable
   exchange_codes: ExchangeCodesTable
+  group_mapping_versions: GroupMappingVersionsTable
   group_mappings: GroupMappingsTable
   group_memberships: GroupMembershipsTable
   groups: GroupsTable
+  guarded_removals: GuardedRemovalsTable
   identities: IdentitiesTable
   login_attempts: LoginAttemptsTable
   members: MembersTable

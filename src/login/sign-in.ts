@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import { recordActivity, insertEntrySql } from '../activity/activity.ts'
 import type { Actor } from '../actor.ts'
-import { recomputeAccess } from '../access/access.ts'
+import { recomputeAccess, recordAccessChange } from '../access/access.ts'
 import type { Config } from '../config.ts'
 import { isUniqueViolation, retryDeadlocks, type Db, type Trx } from '../db/database.ts'
 import { prepared } from '../db/prepared.ts'
@@ -279,7 +279,7 @@ async function createMember(
   const { person, loginConfig } = linking
   const { workspaceId } = loginConfig
   const memberId = uuid7()
-  const { role } = await trx
+  await trx
     .insertInto('members')
     .columns(['workspace_id', 'id', 'email', 'email_key', 'display_name', 'status', 'role', 'origin'])
     .expression(
@@ -295,10 +295,11 @@ async function createMember(
           'default_role',
           val('sso').as('origin'),
         ])
-        .where('id', '=', workspaceId),
+        .where('id', '=', workspaceId)
+        // A change of the default waits for us, or we for it, and then read what it set.
+        .forShare(),
     )
-    .returning('role')
-    .executeTakeFirstOrThrow()
+    .execute()
   await insertIdentity(trx, linking, { memberId, linkedBy: 'provisioned' })
   const { issuer, subject } = person
   const entryId = await recordActivity(trx, {
@@ -306,7 +307,7 @@ async function createMember(
     action: 'member.provisioned',
     detail: { issuer, subject, trust },
   })
-  await openAccess(trx, linking, { memberId, entryId, statusBefore: null, roleBefore: null, role })
+  await openAccess(trx, linking, { memberId, entryId, statusBefore: null, roleBefore: null })
 }
 
 async function linkMember(
@@ -336,7 +337,7 @@ async function linkMember(
     .executeTakeFirstOrThrow()
   const action = openMembership === 'invitation' ? 'member.activated' : 'member.provisioned'
   const entryId = await recordActivity(trx, { ...entry, action, detail: { issuer, subject } })
-  await openAccess(trx, linking, { memberId, entryId, statusBefore: 'invited', roleBefore: role, role })
+  await openAccess(trx, linking, { memberId, entryId, statusBefore: 'invited', roleBefore: role })
 }
 
 function memberEntry({ loginConfig, requestId }: Linking, memberId: string) {
@@ -362,25 +363,13 @@ interface OpenedAccess {
   entryId: number
   statusBefore: 'invited' | null
   roleBefore: string | null
-  role: string
 }
 
 /** The history of a membership that began, then what the member's sources give beyond it. */
 async function openAccess(trx: Trx, { loginConfig, config }: Linking, opened: OpenedAccess): Promise<void> {
   const { workspaceId } = loginConfig
-  const { memberId, entryId, statusBefore, roleBefore, role } = opened
-  await trx
-    .insertInto('access_changes')
-    .values({
-      workspace_id: workspaceId,
-      member_id: memberId,
-      entry_id: entryId,
-      status_before: statusBefore,
-      status_after: 'active',
-      role_before: roleBefore,
-      role_after: role,
-    })
-    .execute()
+  const { memberId, entryId, statusBefore, roleBefore } = opened
+  await recordAccessChange(trx, { workspaceId, memberId, entryId, statusBefore, roleBefore })
   await recomputeAccess(trx, { workspaceId, memberIds: [memberId], entryId, roles: config.roles })
 }
 

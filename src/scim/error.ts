@@ -16,6 +16,7 @@ const scimTypes: Partial<Record<ErrorCode, string>> = {
   scim_invalid_path: 'invalidPath',
   scim_no_target: 'noTarget',
   scim_invalid_value: 'invalidValue',
+  scim_group_cycle: 'invalidValue',
   scim_invalid_version: 'invalidVers',
   scim_invalid_cursor: 'invalidCursor',
   scim_expired_cursor: 'expiredCursor',

@@ -1,6 +1,8 @@
 import { sql, type RawBuilder } from 'kysely'
 import { recomputeAccess } from '../access/access.ts'
+import { bindAwaitedMappings, mappingHistory } from '../access/group-mappings.ts'
 import { insertEntrySql } from '../activity/activity.ts'
+import type { Actor } from '../actor.ts'
 import { isUniqueViolation, retryDeadlocks, type Db, type Trx } from '../db/database.ts'
 import { prepared, type Params } from '../db/prepared.ts'
 import { AppError } from '../errors.ts'
@@ -105,6 +107,13 @@ function unknownMembers(ids: readonly string[]): AppError {
   return new AppError('scim_invalid_value', message, { errors: [{ pointer: '/members', message }] })
 }
 
+/** In a circle everybody would be in every group of it, which nobody means. */
+function groupCycle(): AppError {
+  const message =
+    'A group among members contains this group, directly or through others. Take one of the two out first.'
+  return new AppError('scim_group_cycle', message, { errors: [{ pointer: '/members', message }] })
+}
+
 async function findUnknown(
   db: Db,
   { caller, id, ids }: { caller: Caller; id: string; ids: readonly string[] },
@@ -143,12 +152,16 @@ function foundCtes(
 
 interface CreateValues extends GroupKey, GroupRow {
   members: readonly string[]
+  /** In a transaction that binds the mappings which await the group. */
+  binds: boolean
   requestId: string
   leniencies: string | null
 }
 
 interface CreatedRow {
   isKnown: boolean
+  /** A mapping was made for a group of this name before it came. */
+  isAwaited: boolean
   id: string | null
   createdAt: string
   groups: string | null
@@ -162,13 +175,18 @@ const insertGroup = prepared<CreateValues, CreatedRow>(
     ${foundCtes(values, sql`wanted`)},
     verdict AS (
       SELECT a.workspace_id, a.directory_id,
-             (SELECT count(*) FROM wanted) = (SELECT count(*) FROM found_users) + (SELECT count(*) FROM found_groups) AS is_known
+             (SELECT count(*) FROM wanted) = (SELECT count(*) FROM found_users) + (SELECT count(*) FROM found_groups) AS is_known,
+             d.is_awaited
         FROM allowed a
+       -- Locked, so that an admin who maps this name waits for us, or we for them and read what they await.
+       CROSS JOIN LATERAL (
+         SELECT ${values.displayName}::text = ANY (awaited_groups) AS is_awaited
+           FROM directories WHERE workspace_id = a.workspace_id AND id = a.directory_id FOR SHARE) d
     ), written AS (
       INSERT INTO scim_groups (workspace_id, directory_id, id, display_name, display_name_key, external_id, doc)
       SELECT v.workspace_id, v.directory_id, ${values.id}::uuid, ${values.displayName}::text, ${values.displayNameKey}::text,
              ${values.externalId}::text, ${values.doc}::json
-        FROM verdict v WHERE v.is_known
+        FROM verdict v WHERE v.is_known AND (${values.binds}::boolean OR NOT v.is_awaited)
       ON CONFLICT (workspace_id, directory_id, display_name_key) DO NOTHING
       RETURNING workspace_id, directory_id, id, created_at
     ), counted AS (${countSql('Group', 'created', sql`written`)}),
@@ -190,16 +208,16 @@ const insertGroup = prepared<CreateValues, CreatedRow>(
         'displayName', ${values.displayName}::text, 'members', (SELECT count(*) FROM wanted), 'leniencies', ${values.leniencies}::jsonb))`,
       from: sql`written w`,
     })})
-    SELECT v.is_known AS "isKnown", w.id, w.created_at AS "createdAt", (SELECT string_agg(id::text, ',') FROM found_groups) AS groups
+    SELECT v.is_known AS "isKnown", v.is_awaited AS "isAwaited", w.id, w.created_at AS "createdAt", (SELECT string_agg(id::text, ',') FROM found_groups) AS groups
       FROM verdict v LEFT JOIN written w ON true`,
 )
 
 /**
- * Creates a group with its members. Nothing can be mapped to it yet, so no access changes.
+ * Creates a group with its members. Access changes only where an admin has mapped its name before it came.
  * @throws {AppError} `scim_uniqueness`; `scim_invalid_value` for members that the directory does not have
  */
 export async function createGroup(
-  { db, caller, requestId }: Context,
+  context: Context,
   {
     resource,
     members,
@@ -207,6 +225,7 @@ export async function createGroup(
   }: { resource: ScimResource; members: readonly string[]; leniencies: readonly Leniency[] },
 ): Promise<GroupAnswer> {
   requireIds(members)
+  const { db, caller, requestId } = context
   const id = uuid7()
   const values = {
     ...callerKey(caller),
@@ -216,11 +235,30 @@ export async function createGroup(
     requestId,
     leniencies: leniencyText(leniencies),
   }
-  const row = firstRow(await retryDeadlocks(() => insertGroup(db, values)))
+  const row = await retryDeadlocks(async () => {
+    const first = firstRow(await insertGroup(db, { ...values, binds: false }))
+    return first.isKnown && first.isAwaited ? createAwaitedGroup(context, values) : first
+  })
   if (!row.isKnown) throw unknownMembers(await findUnknown(db, { caller, id, ids: members }))
   if (row.id === null) throw displayNameTaken()
   const { createdAt } = row
   return { id, version: 1, createdAt, updatedAt: createdAt, doc: values.doc, members: sentMembers(members, row.groups) }
+}
+
+/** The group and the access that was waiting for it, in one transaction. */
+async function createAwaitedGroup(
+  { db, caller, roles, requestId }: Context,
+  values: Omit<CreateValues, 'binds'>,
+): Promise<CreatedRow> {
+  const { workspaceId, directoryId } = caller
+  return db.transaction().execute(async trx => {
+    const row = firstRow(await insertGroup(trx, { ...values, binds: true }))
+    if (row.id === null) return row
+    const actor: Actor = { type: 'directory', id: directoryId, requestId }
+    const { displayName } = values
+    await bindAwaitedMappings(trx, { workspaceId, directoryId, scimGroupId: row.id, displayName, actor, roles })
+    return row
+  })
 }
 
 /** The ids that were sent, told apart by those of them that are groups. */
@@ -245,7 +283,7 @@ interface SaveValues extends GroupKey, Document {
 }
 
 interface SavedRow extends StoredRow {
-  verdict: 'version' | 'raced' | 'unknown' | 'same' | 'recompute' | 'write' | null
+  verdict: 'version' | 'raced' | 'unknown' | 'cycle' | 'same' | 'recompute' | 'write' | null
   /** Of the members that were sent, those that are groups. */
   groups: string | null
   entryId: number | null
@@ -299,6 +337,7 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
                (SELECT count(*) FROM difference WHERE NOT is_added) AS removed,
                (SELECT count(*) FROM found_users) AS users, (SELECT count(*) FROM found_groups) AS groups,
                EXISTS (SELECT FROM difference d WHERE d.kind = 'Group') AS ungroups,
+               EXISTS (SELECT FROM found_groups f JOIN around o ON o.id = f.id) AS is_cycle,
                EXISTS (SELECT FROM around o
                          JOIN group_mappings m ON m.workspace_id = ${workspaceId}::uuid AND m.directory_id = ${directoryId}::uuid AND m.scim_group_id = o.id) AS is_mapped
       ), verdict AS (
@@ -306,6 +345,7 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
                CASE WHEN p.version <> ALL (${values.ifMatch}::int[]) THEN 'version'
                     WHEN p.version <> ${values.expected}::int THEN 'raced'
                     WHEN n.added > n.users + n.groups THEN 'unknown'
+                    WHEN n.is_cycle THEN 'cycle'
                     WHEN n.added + n.removed = 0 AND (NOT ${replaced} OR p.doc::text = ${doc}::text) THEN 'same'
                     WHEN NOT ${values.recomputes}::boolean AND n.added + n.removed > 0
                          AND (n.is_mapped OR n.groups > 0 OR n.ungroups) THEN 'recompute'
@@ -455,6 +495,8 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
       throw versionConflict()
     case 'unknown':
       throw unknownMembers(await findUnknown(context.db, { caller, id, ids: wanted }))
+    case 'cycle':
+      throw groupCycle()
     case 'raced':
       return 'raced'
     case 'same':
@@ -657,8 +699,13 @@ const removeGroup = prepared<DeleteValues, DeletedRow>('scim_group_delete', valu
       requestId: sql`${values.requestId}::text`,
       targetType: sql`'scim_group'`,
       targetId: sql`w.id::text`,
-      detail: sql`jsonb_build_object('displayName', w.display_name, 'members', (SELECT count(*) FROM members_gone))`,
+      detail: sql`jsonb_build_object('displayName', w.display_name, 'members', (SELECT count(*) FROM members_gone), 'mappings', (
+        SELECT count(*) FROM group_mappings m WHERE ${here(sql`m`)} AND m.scim_group_id = w.id))`,
       from: sql`written w`,
+    })}), mappings_gone AS (${mappingHistory({
+      entryId: sql`e.id`,
+      isDeleted: true,
+      from: sql`entry e CROSS JOIN written w JOIN group_mappings m ON ${here(sql`m`)} AND m.scim_group_id = w.id`,
     })})
     SELECT p.id, p.version, v.is_mapped AS "isMapped", w.id AS deleted, (SELECT id FROM entry) AS "entryId"
       FROM allowed a LEFT JOIN page p ON true LEFT JOIN verdict v ON true LEFT JOIN written w ON true`

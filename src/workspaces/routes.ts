@@ -1,8 +1,7 @@
 import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
 import { z } from 'zod'
 import type { Config } from '../config.ts'
-import type { Db } from '../db/database.ts'
-import { AppError } from '../errors.ts'
+import { retryDeadlocks, type Db } from '../db/database.ts'
 import { actorOf, guardService, type Authenticate } from '../http/admin-auth.ts'
 import { problemErrors, problemResponses } from '../http/problem.ts'
 import { workspaceParams } from '../http/params.ts'
@@ -24,7 +23,7 @@ const body = z.strictObject({
   defaultRole: z
     .string()
     .optional()
-    .meta({ description: 'The role of a member to whom nothing else gives one', example: 'member' }),
+    .meta({ description: 'The role of a member to whom nothing else gives one; absent: it stays', example: 'member' }),
 })
 
 export interface WorkspaceRoutes {
@@ -48,17 +47,13 @@ export const workspaceRoutes: FastifyPluginAsyncZodOpenApi<WorkspaceRoutes> = as
         operationId: 'saveWorkspace',
         summary: 'Create a workspace, or bring it to this state',
         body,
-        response: { 200: workspace, ...problemResponses('role_unknown') },
+        response: { 200: workspace, ...problemResponses('role_unknown', 'last_owner') },
       },
     },
     async request => {
       const { workspaceId } = request.params
-      const { name, defaultRole = config.defaultRole } = request.body
-      if (!config.roles.includes(defaultRole)) {
-        throw new AppError('role_unknown', `There is no role ${defaultRole}. Choose one of ${config.roles.join(', ')}.`)
-      }
-      const input = { id: workspaceId, name, defaultRole }
-      return db.transaction().execute(trx => saveWorkspace(trx, input, actorOf(request)))
+      const input = { id: workspaceId, ...request.body, actor: actorOf(request), config }
+      return retryDeadlocks(() => db.transaction().execute(trx => saveWorkspace(trx, input)))
     },
   )
 

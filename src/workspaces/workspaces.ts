@@ -1,4 +1,6 @@
 import { sql } from 'kysely'
+import { setDefaultRole } from '../access/default-role.ts'
+import { checkGrantable } from '../access/roles.ts'
 import type { Actor } from '../actor.ts'
 import { recordActivity } from '../activity/activity.ts'
 import type { Db, Trx } from '../db/database.ts'
@@ -45,36 +47,50 @@ export async function workspaceExists(db: Db, workspaceId: string): Promise<bool
 export interface WorkspaceInput {
   id: string
   name: string
-  defaultRole: string
+  /** Absent: as it is, or the configuration's for a new workspace. */
+  defaultRole?: string | undefined
+  actor: Actor
+  config: { roles: readonly string[]; defaultRole: string }
 }
 
-/** Creates a workspace or brings it to the given state; saving what is there already changes and records nothing. */
-export async function saveWorkspace(trx: Trx, input: WorkspaceInput, actor: Actor): Promise<Workspace> {
-  const saved = await trx
+/**
+ * Creates a workspace or brings it to the given state; saving what is there already changes and records nothing.
+ * @throws {AppError} `role_unknown`; `last_owner` where another default role would leave it without an owner
+ */
+export async function saveWorkspace(trx: Trx, input: WorkspaceInput): Promise<Workspace> {
+  const { id: workspaceId, name, defaultRole, actor, config } = input
+  const { roles } = config
+  if (defaultRole !== undefined) checkGrantable(roles, defaultRole, actor)
+  const firstRole = defaultRole ?? config.defaultRole
+  const created = await trx
     .insertInto('workspaces')
-    .values({ id: input.id, name: input.name, default_role: input.defaultRole })
-    .onConflict(conflict =>
-      conflict
-        .column('id')
-        .doUpdateSet({
-          name: input.name,
-          default_role: input.defaultRole,
-          version: sql`workspaces.version + 1`,
-          updated_at: sql`now()`,
-        })
-        .where(({ eb, or }) =>
-          or([eb('workspaces.name', '<>', input.name), eb('workspaces.default_role', '<>', input.defaultRole)]),
-        ),
-    )
+    .values({ id: workspaceId, name, default_role: firstRole })
+    .onConflict(conflict => conflict.doNothing())
     .returning(columns)
     .executeTakeFirst()
-  if (!saved) return getWorkspace(trx, input.id)
+  if (created) {
+    await recordSaved(trx, input, firstRole)
+    return created
+  }
+  const renamed = await trx
+    .updateTable('workspaces')
+    .set({ name, version: sql`version + 1`, updated_at: sql`now()` })
+    .where('id', '=', workspaceId)
+    .where('name', '<>', name)
+    .returning('default_role')
+    .executeTakeFirst()
+  if (renamed) await recordSaved(trx, input, renamed.default_role)
+  if (defaultRole !== undefined) await setDefaultRole(trx, { workspaceId, role: defaultRole, actor, roles })
+  return getWorkspace(trx, workspaceId)
+}
+
+async function recordSaved(trx: Trx, { id, name, actor }: WorkspaceInput, defaultRole: string): Promise<void> {
+  const target = { type: 'workspace', id }
   await recordActivity(trx, {
-    workspaceId: input.id,
+    workspaceId: id,
     action: 'workspace.saved',
     actor,
-    target: { type: 'workspace', id: input.id },
-    detail: { name: input.name, defaultRole: input.defaultRole },
+    target,
+    detail: { name, defaultRole },
   })
-  return saved
 }

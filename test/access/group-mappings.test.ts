@@ -135,7 +135,11 @@ t.test(
     t.match(members, [{ id: ana, role: 'admin' }, { id: bea }])
     t.equal(members.length, 2)
 
-    t.match((await send('DELETE', `/groups/${group}`)).json(), { status: 409, code: 'conflict', detail: /mappings/ })
+    t.match((await send('DELETE', `/groups/${group}`)).json(), {
+      status: 409,
+      code: 'group_mapped',
+      detail: /mappings/,
+    })
     t.equal((await send('DELETE', `/group-mappings/${created.json().id}`)).statusCode, 204)
     for (const member of [ana, bea]) t.same(await accessOf(member), { role: 'member', groups: [] })
     t.equal((await send('DELETE', `/groups/${group}`)).statusCode, 204)
@@ -212,13 +216,13 @@ t.test('a mapping is refused twice, empty, to nothing, and above the own role', 
   const group = await createGroup('Support')
   for (const [status, code, reply] of [
     [201, undefined, await map(scimGroup, { groupId: group })],
-    [409, 'conflict', await map(scimGroup, { groupId: group })],
+    [409, 'mapping_exists', await map(scimGroup, { groupId: group })],
     [201, undefined, await map(scimGroup, { groupId: group, role: 'member' })],
     [400, 'invalid', await map(scimGroup, {})],
     [400, 'role_unknown', await map(scimGroup, { role: 'emperor' })],
     [403, 'role_above_own', await map(scimGroup, { role: 'owner' })],
-    [404, 'not_found', await map(uuid7(), { role: 'member' })],
-    [404, 'not_found', await map(scimGroup, { groupId: uuid7() })],
+    [404, 'scim_group_unknown', await map(uuid7(), { role: 'member' })],
+    [404, 'group_unknown', await map(scimGroup, { groupId: uuid7() })],
   ] as const) {
     t.equal(reply.statusCode, status)
     t.equal(reply.json().code, code)
@@ -265,6 +269,6 @@ t.test('mappings are listed by directory and group, and belong to their workspac
   ] as const) {
     const url = `${foreign.url}${path}`
     const reply = await app.inject({ method, url, headers: foreign.headers, ...(payload && { payload }) })
-    t.match(reply.json(), { status: 404, code: 'not_found' }, `${method} ${path}`)
+    t.match(reply.json(), { status: 404, code: /^(not_found|scim_group_unknown)$/ }, `${method} ${path}`)
   }
 })
