@@ -98,6 +98,46 @@ export async function runCase(
   return undefined
 }
 
+/** A conversation as a provider holds it: requests in order, and what is in each answer. */
+export interface Exchange {
+  title: string
+  steps: { request: Request; answer: { status: number; body?: unknown }; save?: Record<string, string> }[]
+}
+
+/**
+ * Holds one conversation. Of an answer's objects what is written must be there, its lists must be as written; null is
+ * absent, and `{{any}}` whatever there is.
+ * @returns what was wrong, or undefined
+ */
+export async function runExchange(
+  { steps }: Exchange,
+  send: Send,
+  given: { base: string; token: string },
+): Promise<string | undefined> {
+  const scope: Scope = { values: { ...given, run: randomBytes(6).toString('hex'), any: anything }, local: {} }
+  for (const [index, { request, answer, save: wanted }] of steps.entries()) {
+    const got = await send(fillRequest(request, scope))
+    const isRight = got.status === answer.status && includes(got.body, fill(answer.body, scope))
+    if (!isRight) return `step ${index + 1}, ${request.method} ${request.path}: got ${shown(got)}`
+    save(wanted, got, scope)
+  }
+  return undefined
+}
+
+const anything = Symbol('anything')
+
+function includes(found: unknown, wanted: unknown): boolean {
+  if (wanted === undefined) return true
+  if (wanted === anything) return !isAbsent(found)
+  if (wanted === null) return isAbsent(found)
+  if (Array.isArray(wanted)) {
+    const list = listOf(found)
+    return list.length === wanted.length && wanted.every((each, index) => includes(list[index], each))
+  }
+  if (typeof wanted !== 'object') return found === wanted
+  return Object.entries(wanted).every(([key, inner]) => includes((found as Json | undefined)?.[key], inner))
+}
+
 async function runStep(step: Step, scope: Scope, send: Send): Promise<string | undefined> {
   const { repeat, width = 1, status = ['2xx'] } = step
   const answers: Answer[] = []

@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { makeDirectory, type Json } from '../helpers/scim.ts'
-import { runCase, type Case, type Send } from '../helpers/scim-cases.ts'
+import { runCase, runExchange, type Case, type Exchange, type Send } from '../helpers/scim-cases.ts'
 
 /**
  * What SCIM clients of many makers send, each from a public report, manual or source, and what must come of it: see the files
@@ -27,6 +27,16 @@ for (const file of (await readdir(folder)).filter(name => name.endsWith('.jsonl'
       if (each.heavy && !heavy) continue
       const wrong = await runCase(each, send, given)
       t.equal(wrong, undefined, `${each.id} (${each.client}): ${each.title}`)
+    }
+  })
+}
+
+for (const provider of ['okta', 'entra']) {
+  const place = join(import.meta.dirname, 'exchanges', provider)
+  t.test(`what ${provider} sends, from its first test of the connection on`, async t => {
+    for (const file of (await readdir(place)).toSorted()) {
+      const exchange = JSON.parse(await readFile(join(place, file), 'utf8')) as Exchange
+      t.equal(await runExchange(exchange, send, given), undefined, exchange.title)
     }
   })
 }
