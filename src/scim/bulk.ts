@@ -135,8 +135,8 @@ interface Run {
 }
 
 /**
- * Runs the operations, and again and again those that wait for another's id. Groups that wait for each other in a circle
- * are created without the members they wait for, which are added at the end.
+ * Runs the operations, and again and again those that wait for another's id, until none is left or all wait for each other
+ * in a circle, which RFC 7644 §3.7.1 lets a service refuse: groups in a circle would be refused one by one, too.
  * @returns results in the order of the request; those after the last allowed failure are not run, and missing
  */
 export async function runBulk(
@@ -145,7 +145,6 @@ export async function runBulk(
   onRefusal: Run['onRefusal'],
 ): Promise<BulkResult[]> {
   const run: Run = { context, ids: new Map(), results: new Map(), onRefusal, errors: 0 }
-  const late: { operation: BulkOperation; members: string[] }[] = []
   let waiting = operations
   while (waiting.length > 0 && run.errors < failOnErrors) {
     const before = waiting.length
@@ -159,19 +158,15 @@ export async function runBulk(
       else if (missing.length === 0) await execute(run, operation)
     }
     waiting = waiting.filter(operation => !run.results.has(operation))
-    if (waiting.length < before || run.errors >= failOnErrors) continue
     const [stuck] = waiting
-    if (!stuck) break
-    const split = splitMembers(stuck)
-    if (!split) {
-      await fail(run, stuck, new AppError('conflict', 'The operations refer to each other in a circle.'))
-    } else {
-      await execute(run, { ...stuck, data: split.data }, stuck)
-      late.push({ operation: stuck, members: split.members })
-    }
-    waiting = waiting.filter(operation => !run.results.has(operation))
+    if (waiting.length < before || !stuck) continue
+    await fail(
+      run,
+      stuck,
+      new AppError('conflict', 'The operations refer to each other in a circle: send one without.'),
+    )
+    waiting = waiting.slice(1)
   }
-  for (const { operation, members } of late) await addLate(run, operation, members)
   return operations.map(operation => run.results.get(operation)).filter(result => result !== undefined)
 }
 
@@ -198,36 +193,7 @@ function replaceIds(value: unknown, idOf: (bulkId: string) => string): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, replaceIds(inner, idOf)]))
 }
 
-/** A group to create, without the members that wait for an id. */
-function splitMembers({ method, type, data }: BulkOperation): { data: unknown; members: string[] } | undefined {
-  if (method !== 'POST' || type !== 'Group' || !isObject(data) || !Array.isArray(data.members)) return undefined
-  const all: unknown[] = data.members
-  const members = all.filter(isWaiting).map(({ value }) => value)
-  return { data: { ...data, members: all.filter(member => !isWaiting(member)) }, members }
-}
-
-function isWaiting(member: unknown): member is { value: string } {
-  return isObject(member) && typeof member.value === 'string' && member.value.startsWith('bulkId:')
-}
-
-async function addLate(run: Run, operation: BulkOperation, members: readonly string[]): Promise<void> {
-  const { context, ids } = run
-  const id = ids.get(operation.bulkId ?? '')
-  if (id === undefined) return
-  try {
-    const value = members.map(member => {
-      const known = ids.get(member.slice('bulkId:'.length))
-      if (known === undefined) throw unknownBulkId(member.slice('bulkId:'.length))
-      return { value: known }
-    })
-    const add = { op: 'add' as const, path: { attribute: 'members' }, value, pointer: at(operation.pointer, 'data') }
-    await patchGroup(context, { id, operations: [add], ifMatch: null, leniencies: [] })
-  } catch (error) {
-    await fail(run, operation, error)
-  }
-}
-
-async function execute(run: Run, operation: BulkOperation, asked = operation): Promise<void> {
+async function execute(run: Run, operation: BulkOperation): Promise<void> {
   const idOf = (bulkId: string) => run.ids.get(bulkId) ?? `bulkId:${bulkId}`
   const id = replaceIds(operation.id, idOf) as string | undefined
   const data = replaceIds(operation.data, idOf)
@@ -235,14 +201,14 @@ async function execute(run: Run, operation: BulkOperation, asked = operation): P
     const done = await dispatch(run.context, { ...operation, ...(id !== undefined && { id }), data })
     if (operation.bulkId !== undefined && done.id !== undefined) run.ids.set(operation.bulkId, done.id)
     const location = done.id === undefined ? {} : { location: locationOf(operation.type, done.id, run.context.baseUrl) }
-    run.results.set(asked, {
-      ...described(asked),
+    run.results.set(operation, {
+      ...described(operation),
       ...(done.version !== undefined && { version: done.version }),
       ...location,
       status: String(done.status),
     })
   } catch (error) {
-    await fail(run, asked, error)
+    await fail(run, operation, error)
   }
 }
 

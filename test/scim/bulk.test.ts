@@ -7,6 +7,8 @@ const PATCH_OP = 'urn:ietf:params:scim:api:messages:2.0:PatchOp'
 const directory = await makeDirectory(t)
 const { send, get, createUser, createGroup, entries } = directory
 
+const patch = (value: string) => ({ schemas: [PATCH_OP], Operations: [{ op: 'replace', path: 'title', value }] })
+
 async function bulk(operations: Json[], rest: Json = {}): Promise<Json[]> {
   const reply = await send('POST', '/Bulk', { body: { schemas: [REQUEST], Operations: operations, ...rest } })
   if (reply.statusCode !== 200) throw new Error(reply.body)
@@ -112,8 +114,17 @@ t.test('what refers to nothing that was made fails alone', async t => {
   t.equal((await get('/Groups?filter=displayName%20eq%20%22ghosts%22')).totalResults, 0)
 })
 
+t.test('a circle of references is a conflict, and what stands outside of it is made', async t => {
+  const results = await bulk([group('round', 'bulkId:about'), user('outside'), group('about', 'bulkId:round')])
+  t.same(
+    results.map(result => result.status),
+    ['409', '201', '400'],
+  )
+  t.equal((await get('/Groups?filter=displayName%20sw%20%22round%22')).totalResults, 0)
+})
+
 t.test('failOnErrors stops the rest', async t => {
-  const results = await bulk([user('kept'), user('made'), user('never')], { failOnErrors: 2 })
+  const results = await bulk([user('kept'), user('fine'), user('never')], { failOnErrors: 2 })
   t.same(
     results.map(result => result.status),
     ['409', '409'],
