@@ -146,8 +146,8 @@ CREATE TABLE guarded_removals (
   -- Of the directory's user, which may be gone.
   member_id    uuid NOT NULL,
   operation    text NOT NULL CHECK (operation IN ('deactivate', 'delete')),
-  -- 'passed' within the limit; 'held' over it, then 'accepted' or 'released' by an admin, or 'withdrawn' by the directory.
-  state        text NOT NULL CHECK (state IN ('passed', 'held', 'accepted', 'released', 'withdrawn')),
+  -- 'passed' within the limit; 'held' over it, until an admin has 'accepted' that they leave, or 'released' them from it.
+  state        text NOT NULL CHECK (state IN ('passed', 'held', 'accepted', 'released')),
   attempts     integer NOT NULL DEFAULT 1,
   first_at     timestamptz(3) NOT NULL DEFAULT now(),
   last_at      timestamptz(3) NOT NULL DEFAULT now(),

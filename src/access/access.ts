@@ -27,7 +27,10 @@ export interface RecomputedAccess {
   digest: string
 }
 
-const nothing: RecomputedAccess = { changed: 0, differing: 0, keptOwners: 0, digest: '0/0/0' }
+/** The digest where nothing differs. */
+export const NO_DIFFERENCE = '0/0/0'
+
+const nothing: RecomputedAccess = { changed: 0, differing: 0, keptOwners: 0, digest: NO_DIFFERENCE }
 
 /**
  * Derives role, rules and Assist groups of members anew from their sources (derive.ts) and writes what differs, with its

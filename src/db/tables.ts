@@ -132,7 +132,7 @@ export interface GuardedRemovalsTable {
   user_id: string
   member_id: string
   operation: 'deactivate' | 'delete'
-  state: 'passed' | 'held' | 'accepted' | 'released' | 'withdrawn'
+  state: 'passed' | 'held' | 'accepted' | 'released'
   attempts: Generated<number>
   first_at: Generated<string>
   last_at: Generated<string>

@@ -1,4 +1,8 @@
 import { sql } from 'kysely'
+import { NO_DIFFERENCE, recomputeAccess } from '../access/access.ts'
+import { countsSql } from '../access/derive.ts'
+import { finishChange, mappingHistory } from '../access/group-mappings.ts'
+import { requirePreviewed, type SourceChange } from '../access/preview.ts'
 import type { Actor } from '../actor.ts'
 import { recordActivity } from '../activity/activity.ts'
 import type { Db, Trx } from '../db/database.ts'
@@ -14,9 +18,22 @@ export interface Directory {
   name: string
   mode: DirectoryMode
   enabled: boolean
+  /** What its groups give while it is off: what they gave, or nothing. */
+  whenOff: 'keep' | 'release'
+  /** The guard against mass deprovisioning: over either limit within the window, more removals are held. */
+  guard: Guard
   version: number
   createdAt: string
   updatedAt: string
+}
+
+/** Off where both limits are null. */
+export interface Guard {
+  people: number | null
+  /** Of the directory's users. */
+  percent: number | null
+  /** The window, in minutes. */
+  minutes: number
 }
 
 export interface DirectoryKey {
@@ -29,6 +46,10 @@ const columns = [
   'name',
   'mode',
   'enabled',
+  'when_off as whenOff',
+  sql<Guard>`jsonb_build_object('people', guard_people, 'percent', guard_percent, 'minutes', guard_minutes)`.as(
+    'guard',
+  ),
   'version',
   'created_at as createdAt',
   'updated_at as updatedAt',
@@ -80,42 +101,94 @@ export async function createDirectory(trx: Trx, { workspaceId, name, mode, actor
   return directory
 }
 
+interface Changes {
+  name?: string | undefined
+  mode?: DirectoryMode | undefined
+  enabled?: boolean | undefined
+  whenOff?: 'keep' | 'release' | undefined
+  guard?: { [Key in keyof Guard]?: Guard[Key] | undefined } | undefined
+}
+
 export interface DirectoryChange extends DirectoryKey {
-  changes: { name?: string | undefined; mode?: DirectoryMode | undefined; enabled?: boolean | undefined }
+  changes: Changes
   /** The version that must still be the stored one. */
   expectedVersion?: number | undefined
   actor: Actor
 }
 
 /**
- * Changes a directory; one that is switched off answers every SCIM request with 401, and its people keep their access. A
- * change to what it is already writes and records nothing.
- * @throws {AppError} `not_found`, `version_conflict`
+ * What a change of a directory means for access: its groups count while it is on, and after it is off too where it was told
+ * to keep what they gave. Groups of a sign-in's claim take over for people whose directory no longer counts.
  */
-export async function changeDirectory(trx: Trx, change: DirectoryChange): Promise<Directory> {
-  const { workspaceId, directoryId, changes, expectedVersion, actor } = change
-  const { name, mode, enabled } = changes
-  const wanted = {
-    name: sql<string>`coalesce(${name ?? null}, name)`,
-    mode: sql<DirectoryMode>`coalesce(${mode ?? null}, mode)`,
-    enabled: sql<boolean>`coalesce(${enabled ?? null}::boolean, enabled)`,
+export function directoryChange(directory: Directory, { workspaceId }: DirectoryKey, changes: Changes): SourceChange {
+  const counts = isCounting({ ...directory, ...withoutAbsent(changes) })
+  return {
+    workspaceId,
+    subject: { directory: directory.id, counts },
+    members: sql`SELECT member_id FROM scim_users WHERE workspace_id = ${workspaceId} AND directory_id = ${directory.id}`,
+    directories: sql`
+      SELECT id FROM directories
+       WHERE workspace_id = ${workspaceId} AND CASE WHEN id = ${directory.id} THEN ${counts}::boolean ELSE ${countsSql} END`,
   }
-  let query = trx
-    .updateTable('directories')
-    .set({ ...wanted, version: sql`version + 1`, updated_at: sql`now()` })
+}
+
+function isCounting({ enabled, whenOff }: { enabled: boolean; whenOff: 'keep' | 'release' }): boolean {
+  return enabled || whenOff === 'keep'
+}
+
+/** A key that is there and undefined would overwrite what it is spread over. */
+function withoutAbsent<Some extends object>(some: Some): { [Key in keyof Some]?: Exclude<Some[Key], undefined> } {
+  return Object.fromEntries(Object.entries(some).filter(([, value]) => value !== undefined)) as never
+}
+
+/**
+ * Changes a directory; one that is switched off answers every SCIM request with 401, and its people keep their access
+ * unless `whenOff` says to release it. A change to what it is already writes and records nothing.
+ * @throws {AppError} `not_found`, `version_conflict`, `last_owner`, `preview_stale`
+ */
+export async function changeDirectory(
+  trx: Trx,
+  change: DirectoryChange & { roles: readonly string[]; previewVersion?: string | undefined },
+): Promise<Directory> {
+  const { workspaceId, directoryId, changes, expectedVersion, actor, roles, previewVersion } = change
+  // No user can be added under this lock, and so none be missed by the recomputation.
+  const directory = await trx
+    .selectFrom('directories')
+    .select(columns)
     .where('workspace_id', '=', workspaceId)
     .where('id', '=', directoryId)
-    .where(sql<boolean>`(name, mode, enabled) IS DISTINCT FROM (${wanted.name}, ${wanted.mode}, ${wanted.enabled})`)
-  if (expectedVersion !== undefined) query = query.where('version', '=', expectedVersion)
-  const changed = await query.returning(columns).executeTakeFirst()
-  if (!changed) {
-    const directory = await getDirectory(trx, change)
-    if (expectedVersion !== undefined && expectedVersion !== directory.version) throw versionConflict()
+    .forUpdate()
+    .executeTakeFirstOrThrow(noDirectory)
+  if (expectedVersion !== undefined && expectedVersion !== directory.version) throw versionConflict()
+  const guard = { ...directory.guard, ...withoutAbsent(changes.guard ?? {}) }
+  const wanted = { ...directory, ...withoutAbsent(changes), guard }
+  const { subject, members } = directoryChange(directory, change, changes)
+  if (JSON.stringify(wanted) === JSON.stringify(directory)) {
+    requirePreviewed(previewVersion, subject, NO_DIFFERENCE)
     return directory
   }
+  const { name, mode, enabled, whenOff } = wanted
+  await trx
+    .updateTable('directories')
+    .set({ name, mode, enabled, when_off: whenOff, version: sql`version + 1`, updated_at: sql`now()` })
+    .set({ guard_people: guard.people, guard_percent: guard.percent, guard_minutes: guard.minutes })
+    .where('workspace_id', '=', workspaceId)
+    .where('id', '=', directoryId)
+    .execute()
   const target = { type: 'directory', id: directoryId }
-  await recordActivity(trx, { workspaceId, action: 'directory.updated', actor, target, detail: changes })
-  return changed
+  const entryId = await recordActivity(trx, {
+    workspaceId,
+    action: 'directory.updated',
+    actor,
+    target,
+    detail: { ...changes },
+  })
+  if (isCounting(wanted) === isCounting(directory)) requirePreviewed(previewVersion, subject, NO_DIFFERENCE)
+  else {
+    const recomputed = await recomputeAccess(trx, { workspaceId, memberIds: members, entryId, roles })
+    finishChange(recomputed, { previewVersion, subject })
+  }
+  return getDirectory(trx, change)
 }
 
 /**
@@ -143,6 +216,11 @@ export async function deleteDirectory(
     .limit(1)
     .executeTakeFirst()
   if (user) throw holdsUsers()
+  const target = { type: 'directory', id: directoryId }
+  const detail = { name: directory.name }
+  const entryId = await recordActivity(trx, { workspaceId, action: 'directory.deleted', actor, target, detail })
+  const mappings = sql`group_mappings m WHERE m.workspace_id = ${workspaceId} AND m.directory_id = ${directoryId}`
+  await sql`${mappingHistory({ entryId: sql`${entryId}::bigint`, isDeleted: true, from: mappings })}`.execute(trx)
   await trx
     .deleteFrom('scim_groups')
     .where(eb => eb.and(key))
@@ -152,9 +230,6 @@ export async function deleteDirectory(
     .where(eb => eb.and(key))
     .execute()
   await trx.deleteFrom('directories').where('workspace_id', '=', workspaceId).where('id', '=', directoryId).execute()
-  const target = { type: 'directory', id: directoryId }
-  const detail = { name: directory.name }
-  await recordActivity(trx, { workspaceId, action: 'directory.deleted', actor, target, detail })
 }
 
 function holdsUsers(): AppError {

@@ -1,7 +1,9 @@
 import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
 import { z } from 'zod'
 import type { Config } from '../config.ts'
-import type { Db } from '../db/database.ts'
+import { accessPreview, previewQuery, previewVersion } from '../access/preview-schema.ts'
+import { previewAccess } from '../access/preview.ts'
+import { retryDeadlocks, type Db } from '../db/database.ts'
 import { actorOf } from '../http/admin-auth.ts'
 import { id, workspaceParams } from '../http/params.ts'
 import { problemResponses } from '../http/problem.ts'
@@ -12,11 +14,13 @@ import {
   changeDirectory,
   createDirectory,
   deleteDirectory,
+  directoryChange,
   getDirectory,
   listDirectories,
   scimEndpoint,
   type Directory,
 } from './directories.ts'
+import { decideHeldRemovals, listHeldRemovals } from './guarded-removals.ts'
 import { createToken, listTokens, revokeToken } from './directory-tokens.ts'
 
 const name = z.string().trim().min(1).max(200).meta({ example: 'Okta' })
@@ -25,12 +29,29 @@ const mode = z.enum(['tolerant', 'strict']).meta({
     'tolerant takes what identity providers really send and records each leniency; strict refuses by the RFCs',
 })
 
+const whenOff = z.enum(['keep', 'release']).meta({
+  description: 'What its groups give while it is off: what they gave, or nothing',
+})
+const guard = z
+  .strictObject({
+    people: z.number().int().min(1).nullable(),
+    percent: z.number().int().min(1).max(100).nullable().meta({ description: "Of the directory's users" }),
+    minutes: z.number().int().min(1).max(10_080).meta({ description: 'The window' }),
+  })
+  .meta({
+    description:
+      'The guard against mass deprovisioning: where more would lose access within the window, removals are held until an admin decides. Off where both limits are null',
+    example: { people: 50, percent: 10, minutes: 60 },
+  })
+
 const directory = z
   .object({
     id: z.uuid(),
     name,
     mode,
-    enabled: z.boolean().meta({ description: 'Off: every SCIM request is refused, and access stays as it is' }),
+    enabled: z.boolean().meta({ description: 'Off: every SCIM request is refused; see `whenOff`' }),
+    whenOff,
+    guard,
     scimEndpoint: z.string().meta({ description: 'Enter it at the identity provider, with a token' }),
     version: z.number().int(),
     createdAt: z.iso.datetime(),
@@ -78,7 +99,23 @@ const directoryUser = z
 
 const params = workspaceParams.extend({ directoryId: id })
 const creation = z.strictObject({ name, mode: mode.default('tolerant') })
-const changes = z.strictObject({ name, mode, enabled: z.boolean() }).partial()
+const access = z.strictObject({ enabled: z.boolean(), whenOff }).partial()
+const changes = z.strictObject({ name, mode, guard: guard.partial() }).partial().extend(access.shape)
+const held = z
+  .object({
+    userId: z.uuid(),
+    userName: z.string().nullable(),
+    memberId: z.uuid(),
+    operation: z.enum(['deactivate', 'delete']),
+    attempts: z.number().int().meta({ description: 'How often the directory has asked for it' }),
+    firstAt: z.iso.datetime(),
+    lastAt: z.iso.datetime(),
+  })
+  .meta({ id: 'HeldRemoval' })
+const whichHeld = z.union([
+  z.strictObject({ userIds: z.array(id).min(1).max(1000) }),
+  z.strictObject({ all: z.literal(true) }),
+])
 const tokenRequest = z
   .strictObject({
     expiresInDays: z.number().int().min(1).max(1095).optional().meta({
@@ -163,17 +200,84 @@ export const directoryRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db:
         operationId: 'changeDirectory',
         summary: 'Rename a directory, change its mode, or switch it off',
         headers: ifMatchHeader,
-        body: changes,
-        response: { 200: directory, ...problemResponses('version_conflict') },
+        body: changes.extend({ previewVersion }),
+        response: { 200: directory, ...problemResponses('version_conflict', 'last_owner', 'preview_stale') },
       },
     },
     async (request, reply) => {
       const expectedVersion = request.headers['if-match']
-      const change = { ...request.params, changes: request.body, expectedVersion, actor: actorOf(request) }
-      const changed = await db.transaction().execute(trx => changeDirectory(trx, change))
+      const { previewVersion: version, ...wanted } = request.body
+      const shared = { ...request.params, actor: actorOf(request), roles: config.roles }
+      const change = { ...shared, changes: wanted, expectedVersion, previewVersion: version }
+      const changed = await retryDeadlocks(() => db.transaction().execute(trx => changeDirectory(trx, change)))
       return withEtag(reply, describe(changed))
     },
   )
+
+  app.post(
+    `${one}/preview`,
+    {
+      schema: {
+        tags,
+        security,
+        params,
+        operationId: 'previewDirectory',
+        summary: 'Who would gain, lose and keep what if the directory were switched on or off',
+        querystring: previewQuery.strict(),
+        body: access.meta({ example: { enabled: false, whenOff: 'release' } }),
+        response: { 200: accessPreview, ...problemResponses() },
+      },
+    },
+    async request => {
+      const found = await getDirectory(db, request.params)
+      const change = directoryChange(found, request.params, request.body)
+      return previewAccess(db, change, { ...request.query, roles: config.roles })
+    },
+  )
+
+  app.get(
+    `${one}/held-removals`,
+    {
+      schema: {
+        tags,
+        security,
+        params,
+        operationId: 'listHeldRemovals',
+        summary: 'Whose deactivation or deletion the guard holds',
+        querystring: idPageQuery.strict(),
+        response: { 200: pageOf(held), ...problemResponses() },
+      },
+    },
+    async request => listHeldRemovals(db, { ...request.params, ...request.query }),
+  )
+
+  for (const [verb, state, summary] of [
+    ['accept', 'accepted', 'End the access of people whom the guard holds'],
+    ['release', 'released', 'Let people whom the guard holds keep their access'],
+  ] as const) {
+    app.post(
+      `${one}/held-removals/${verb}`,
+      {
+        schema: {
+          tags,
+          security,
+          params,
+          operationId: `${verb}HeldRemovals`,
+          summary,
+          body: whichHeld.meta({ example: { all: true } }),
+          response: {
+            200: z.object({ people: z.number().int() }).meta({ id: 'DecidedRemovals' }),
+            ...problemResponses('role_above_own', 'last_owner'),
+          },
+        },
+      },
+      async request => {
+        const userIds = 'all' in request.body ? undefined : request.body.userIds
+        const decision = { ...request.params, userIds, state, actor: actorOf(request), roles: config.roles }
+        return retryDeadlocks(() => db.transaction().execute(trx => decideHeldRemovals(trx, decision)))
+      },
+    )
+  }
 
   app.delete(
     one,

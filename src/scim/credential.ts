@@ -23,13 +23,13 @@ export function callerKey({ workspaceId, directoryId, credentialId }: Caller): C
 }
 
 /**
- * The first CTE of each SCIM statement: one row `(workspace_id, directory_id)` while the credential is live and the
+ * The first CTE of each SCIM statement: one row `(workspace_id, directory_id, is_guarded)` while the credential is live and the
  * directory enabled. With it a cached credential is checked in the same round trip as the work, so a revoked one is
  * refused at its next request on every replica. A statement selects from it, so that no row at all means: refused.
  */
 export function allowed({ workspaceId, directoryId, credentialId }: Params<CallerKey>): RawBuilder<unknown> {
   return sql`allowed AS (
-    SELECT d.workspace_id, d.id AS directory_id
+    SELECT d.workspace_id, d.id AS directory_id, (d.guard_people, d.guard_percent) IS DISTINCT FROM (NULL, NULL) AS is_guarded
       FROM directory_credentials c
       JOIN directories d ON d.workspace_id = c.workspace_id AND d.id = c.directory_id AND d.enabled
      WHERE c.workspace_id = ${workspaceId}::uuid AND c.directory_id = ${directoryId}::uuid AND c.id = ${credentialId}::uuid

@@ -5,8 +5,14 @@ import type { AppError, ErrorCode } from '../errors.ts'
 import type { Caller } from './credential.ts'
 import { refusalReason, scimStatus } from './error.ts'
 
-/** What needs no entry: that something is not there, and what is no fault of the request. */
-const unrecorded: ReadonlySet<ErrorCode> = new Set(['not_found', 'rate_limited', 'unavailable', 'internal'])
+/** What needs no entry: that something is not there, what is no fault of the request, and what has one of its own. */
+const unrecorded: ReadonlySet<ErrorCode> = new Set([
+  'not_found',
+  'rate_limited',
+  'unavailable',
+  'internal',
+  'scim_removal_held',
+])
 
 export interface RefusedRequest {
   /** Null where it was not let in, for whatever reason but its credential. */

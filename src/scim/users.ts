@@ -4,6 +4,7 @@ import { endAccessCtes, endedAccessHistory } from '../access/end-access.ts'
 import { insertEntrySql } from '../activity/activity.ts'
 import { isUniqueViolation, retryDeadlocks, type Db, type Trx } from '../db/database.ts'
 import { prepared, type Params } from '../db/prepared.ts'
+import { passGuard, removalHeld } from '../directories/guarded-removals.ts'
 import { AppError } from '../errors.ts'
 import { uuid7 } from '../uuid7.ts'
 import type { UserAnswer } from './answer.ts'
@@ -113,6 +114,8 @@ interface ProfileValues extends Profile {
   leniencies: string | null
   /** The transaction holds `lockOwners`. */
   ownersLocked: boolean
+  /** The guard against mass deprovisioning has let this through. */
+  guardPassed: boolean
 }
 
 type Written = Params<CallerKey & ProfileValues>
@@ -227,20 +230,40 @@ function userNameTaken(): AppError {
   )
 }
 
+/** What a transaction holds before it runs a statement again. */
+interface Held {
+  ownersLocked: boolean
+  guardPassed: boolean
+}
+
+const nothingHeld: Held = { ownersLocked: false, guardPassed: false }
+
 /**
- * Runs a statement that answers with a verdict, and again under the lock of owners where it asks for that.
+ * Runs a statement that answers with a verdict; and again where it asks for the lock of owners, or for the word of the guard
+ * against mass deprovisioning.
+ * @throws {AppError} `scim_removal_held`
  */
-async function lockingOwners<Row extends { verdict: string | null; memberId: string | null }>(
-  { db, caller: { workspaceId } }: Context,
-  run: (db: Db, ownersLocked: boolean) => Promise<Row[]>,
+async function lockingOwners<Row extends { id: string | null; verdict: string | null; memberId: string | null }>(
+  { db, caller: { workspaceId, directoryId }, requestId }: Context,
+  run: (db: Db, held: Held) => Promise<Row[]>,
+  afterwards: (trx: Trx, row: Row) => Promise<void> = async () => {},
 ): Promise<Row> {
-  const row = firstRow(await run(db, false))
-  if (row.verdict !== 'lock' || row.memberId === null) return row
-  const memberIds = [row.memberId]
-  return db.transaction().execute(async trx => {
-    await lockOwners(trx, { workspaceId, memberIds })
-    return firstRow(await run(trx, true))
+  const row = firstRow(await run(db, nothingHeld))
+  const { id, verdict, memberId } = row
+  if ((verdict !== 'lock' && verdict !== 'guard') || memberId === null) return row
+  const again = await db.transaction().execute(async trx => {
+    if (verdict === 'guard' && id !== null) {
+      const removal = { workspaceId, directoryId, userId: id, memberId, operation: 'deactivate', requestId } as const
+      const retryAfter = await passGuard(trx, removal)
+      if (retryAfter !== undefined) return retryAfter
+    }
+    await lockOwners(trx, { workspaceId, memberIds: [memberId] })
+    const won = firstRow(await run(trx, { ownersLocked: true, guardPassed: true }))
+    await afterwards(trx, won)
+    return won
   })
+  if (typeof again === 'number') throw removalHeld(again)
+  return again
 }
 
 // ---- creating
@@ -253,10 +276,12 @@ interface CreateValues extends CallerKey, ProfileValues, Omit<UserRow, 'active'>
 }
 
 interface CreatedRow {
+  /** `lock` also for a member whose sign-ins have claimed groups, which the directory's now take the place of. */
   verdict: 'lock' | 'write'
   memberId: string
   id: string | null
   createdAt: string
+  entryId: number | null
 }
 
 /**
@@ -280,7 +305,7 @@ const insertUser = prepared<CreateValues, CreatedRow>(
     ), verdict AS (
       SELECT a.workspace_id, a.directory_id, coalesce(m.id, ${values.newMemberId}::uuid) AS member_id, m.id IS NULL AS is_new,
              m.status, m.deactivated_by, c.email_conflict, ${followedColumns(values, sql<boolean>`true`)},
-             CASE WHEN NOT ${values.active}::boolean AND m.role = 'owner' AND m.status = 'active'
+             CASE WHEN (NOT ${values.active}::boolean AND m.role = 'owner' AND m.status = 'active' OR m.claimed_groups <> '{}')
                        AND NOT ${values.ownersLocked}::boolean
                   THEN 'lock' ELSE 'write' END AS verdict
         FROM allowed a
@@ -315,7 +340,7 @@ const insertUser = prepared<CreateValues, CreatedRow>(
       INSERT INTO access_changes (workspace_id, member_id, entry_id, status_after, role_after)
       SELECT ${values.workspaceId}::uuid, j.member_id, entry.id, j.status, j.role FROM joined j CROSS JOIN entry
     )
-    SELECT v.verdict, v.member_id AS "memberId", w.id, w.created_at AS "createdAt"
+    SELECT v.verdict, v.member_id AS "memberId", w.id, w.created_at AS "createdAt", (SELECT id FROM entry) AS "entryId"
       FROM verdict v LEFT JOIN written w ON true`,
 )
 
@@ -338,8 +363,13 @@ export async function createUser(
     requestId: context.requestId,
     leniencies: leniencyText(leniencies),
   }
+  const { workspaceId } = context.caller
+  const recompute = async (trx: Trx, { entryId, memberId }: CreatedRow) => {
+    if (entryId === null) return
+    await recomputeAccess(trx, { workspaceId, memberIds: [memberId], entryId, roles: context.roles })
+  }
   const row = await untilWon(() =>
-    lockingOwners(context, (db, ownersLocked) => insertUser(db, { ...values, ownersLocked })),
+    lockingOwners(context, (db, held) => insertUser(db, { ...values, ...held }), recompute),
   )
   if (row.id === null) throw userNameTaken()
   const { id, doc } = values
@@ -363,13 +393,13 @@ interface SaveValues extends UserKey, ProfileValues, Document {
 }
 
 interface SavedRow extends UserAnswer {
-  verdict: 'version' | 'raced' | 'same' | 'lock' | 'write' | null
+  verdict: 'version' | 'raced' | 'same' | 'guard' | 'lock' | 'write' | null
   memberId: string | null
 }
 
 /** Replaces the document, sets `active`, or both; whatever does not differ is not written and leaves no entry. */
 const updateUser = prepared<SaveValues, SavedRow>('scim_user_save', values => {
-  const { active, doc, ownersLocked } = values
+  const { active, doc, ownersLocked, guardPassed } = values
   const replaced = sql<boolean>`(${doc}::text IS NOT NULL)`
   const whole = (column: RawBuilder<unknown>, value: RawBuilder<unknown>) =>
     sql`CASE WHEN ${replaced} THEN ${value} ELSE u.${column} END`
@@ -382,10 +412,12 @@ const updateUser = prepared<SaveValues, SavedRow>('scim_user_save', values => {
                   WHEN p.version <> ${values.expected}::int THEN 'raced'
                   WHEN p.active = coalesce(${active}::boolean, p.active)
                        AND (NOT ${replaced} OR p.doc::text = ${doc}::text) THEN 'same'
+                  WHEN NOT coalesce(${active}::boolean, p.active) AND m.status = 'active' AND a.is_guarded
+                       AND NOT ${guardPassed}::boolean THEN 'guard'
                   WHEN NOT coalesce(${active}::boolean, p.active) AND m.role = 'owner' AND m.status = 'active'
                        AND NOT ${ownersLocked}::boolean THEN 'lock'
                   ELSE 'write' END AS verdict
-        FROM page p JOIN members m ON m.workspace_id = p.workspace_id AND m.id = p.member_id
+        FROM allowed a CROSS JOIN page p JOIN members m ON m.workspace_id = p.workspace_id AND m.id = p.member_id
        CROSS JOIN LATERAL (
          SELECT EXISTS (SELECT FROM members o
                          WHERE o.workspace_id = p.workspace_id AND o.email_key = ${values.emailKey}::text AND o.id <> m.id) AS email_conflict) c
@@ -461,11 +493,9 @@ async function saveUser(context: Context, save: Save): Promise<UserAnswer | 'rac
     verdict,
     memberId: _memberId,
     ...answer
-  } = await lockingOwners(context, (db, ownersLocked) => updateUser(db, { ...full, ownersLocked })).catch(
-    (error: unknown) => {
-      throw isUniqueViolation(error, 'scim_users_user_name') ? userNameTaken() : error
-    },
-  )
+  } = await lockingOwners(context, (db, held) => updateUser(db, { ...full, ...held })).catch((error: unknown) => {
+    throw isUniqueViolation(error, 'scim_users_user_name') ? userNameTaken() : error
+  })
   switch (verdict) {
     case null:
       throw noUser(id)
@@ -474,6 +504,7 @@ async function saveUser(context: Context, save: Save): Promise<UserAnswer | 'rac
     case 'raced':
       return 'raced'
     case 'same':
+    case 'guard':
     case 'lock':
     case 'write':
       return answer
@@ -537,6 +568,8 @@ interface LockedUser {
   id: string | null
   version: number
   memberId: string
+  /** Deleting it ends access, in a directory whose guard is on. */
+  isGuarded: boolean
 }
 
 /**
@@ -547,12 +580,14 @@ const lockUser = prepared<UserToDelete, LockedUser>(
   'scim_user_lock',
   key => sql`
     WITH ${allowed(key)}, locked AS (
-      SELECT u.id, u.version, u.member_id
+      SELECT u.id, u.version, u.member_id, a.is_guarded
         FROM allowed a
         JOIN scim_users u ON u.workspace_id = ${key.workspaceId}::uuid AND u.directory_id = ${key.directoryId}::uuid AND u.id = ${key.id}::uuid
          FOR UPDATE OF u
     )
-    SELECT l.id, l.version, l.member_id AS "memberId" FROM allowed a LEFT JOIN locked l ON true`,
+    SELECT l.id, l.version, l.member_id AS "memberId",
+           l.is_guarded AND (SELECT status FROM members WHERE workspace_id = a.workspace_id AND id = l.member_id) = 'active' AS "isGuarded"
+      FROM allowed a LEFT JOIN locked l ON true`,
 )
 
 const deleteLockedUser = prepared<UserToDelete & { requestId: string }, { entryId: number; isMapped: boolean }>(
@@ -595,7 +630,10 @@ const deleteLockedUser = prepared<UserToDelete & { requestId: string }, { entryI
       })}),
       history AS (${endedAccessHistory(sql`${workspaceId}::uuid`)})
       SELECT entry.id AS "entryId",
-             EXISTS (SELECT FROM memberships) AND EXISTS (SELECT FROM group_mappings g WHERE ${here(sql`g`)}) AS "isMapped"
+             EXISTS (SELECT FROM memberships) AND EXISTS (SELECT FROM group_mappings g WHERE ${here(sql`g`)})
+               -- Without a directory, what they claimed when they signed in counts again.
+               OR EXISTS (SELECT FROM members m JOIN written w ON w.member_id = m.id
+                           WHERE m.workspace_id = ${workspaceId}::uuid AND m.claimed_groups <> '{}') AS "isMapped"
         FROM entry`
   },
 )
@@ -603,24 +641,34 @@ const deleteLockedUser = prepared<UserToDelete & { requestId: string }, { entryI
 /**
  * Deletes a user: its names are free at once, its memberships gone, its member's access ended. The member stays, so that
  * whoever comes back finds their work.
- * @throws {AppError} `not_found`, `version_conflict`
+ * @throws {AppError} `not_found`, `version_conflict`, `scim_removal_held`
  */
 export async function deleteUser(context: Context, { id, ifMatch }: { id: string; ifMatch: IfMatch }): Promise<void> {
-  await retryDeadlocks(() => context.db.transaction().execute(trx => deleteUserIn(trx, context, { id, ifMatch })))
+  const retryAfter = await retryDeadlocks(() =>
+    context.db.transaction().execute(trx => deleteUserIn(trx, context, { id, ifMatch })),
+  )
+  if (retryAfter !== undefined) throw removalHeld(retryAfter)
 }
 
 async function deleteUserIn(
   trx: Trx,
   context: Context,
   { id, ifMatch }: { id: string; ifMatch: IfMatch },
-): Promise<void> {
+): Promise<number | undefined> {
   const { caller, roles, requestId } = context
-  const { workspaceId } = caller
+  const { workspaceId, directoryId } = caller
   const user = firstRow(await lockUser(trx, { ...callerKey(caller), id }))
   if (user.id === null) throw noUser(id)
   if (ifMatch !== null && !ifMatch.includes(user.version)) throw versionConflict()
-  const memberIds = [user.memberId]
+  const { memberId } = user
+  if (user.isGuarded) {
+    const removal = { workspaceId, directoryId, userId: id, memberId, operation: 'delete', requestId } as const
+    const retryAfter = await passGuard(trx, removal)
+    if (retryAfter !== undefined) return retryAfter
+  }
+  const memberIds = [memberId]
   await lockOwners(trx, { workspaceId, memberIds })
   const [deleted] = await deleteLockedUser(trx, { ...callerKey(caller), id, requestId })
   if (deleted?.isMapped) await recomputeAccess(trx, { workspaceId, memberIds, entryId: deleted.entryId, roles })
+  return undefined
 }
