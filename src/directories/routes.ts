@@ -125,6 +125,8 @@ const tokenRequest = z
   })
   .nullish()
 
+const decidedRemovals = z.object({ people: z.number().int() }).meta({ id: 'DecidedRemovals' })
+
 /** Directories, their tokens, and what they hold; guarded by the scope that they are registered in. */
 export const directoryRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db }> = async (app, options) => {
   const { config, db } = options
@@ -266,7 +268,7 @@ export const directoryRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db:
           summary,
           body: whichHeld.meta({ example: { all: true } }),
           response: {
-            200: z.object({ people: z.number().int() }).meta({ id: 'DecidedRemovals' }),
+            200: decidedRemovals,
             ...problemResponses('role_above_own', 'last_owner'),
           },
         },
