@@ -87,7 +87,7 @@ export async function previewAccess(db: Db, change: SourceChange, page: PreviewP
   const { limit } = page
   return db.transaction().execute(async trx => {
     const { rows: counted } = await sql<{ count: number }>`
-      SELECT count(*)::int AS count FROM (SELECT FROM (${members}) m LIMIT ${MANY + 1}) some`.execute(trx)
+      SELECT count(*)::int AS count FROM (SELECT FROM (${members}) m LIMIT ${MANY + 1}) AS counted`.execute(trx)
     if ((counted[0]?.count ?? 0) > MANY) await planForMany(trx)
     const { rows } = await previewQuery(change, page).execute(trx)
     const [row] = rows
