@@ -23,6 +23,7 @@ interface Input {
   query?: Record<string, string | number>
   headers?: Record<string, string>
   body?: unknown
+  parseAs?: 'text'
 }
 
 type Paths = Record<string, Record<string, { parameters: object; responses: Record<number, unknown> }>>
@@ -30,11 +31,13 @@ type Paths = Record<string, Record<string, { parameters: object; responses: Reco
 /** Calls operations by their ids with the openapi-fetch client, over real HTTP. */
 function clientOf(baseUrl: string, headers: Record<string, string>, called: Set<string>) {
   const client = createClient<Paths>({ baseUrl, headers })
-  return async (operationId: string, status: number, { path = {}, query = {}, headers: more, body }: Input = {}) => {
+  return async (operationId: string, status: number, input: Input = {}) => {
+    const { path = {}, query = {}, headers: more, body, parseAs } = input
     const operation = operations.find(each => each.operationId === operationId)
     if (!operation) throw new Error(`openapi.yaml has no operation ${operationId}.`)
     called.add(operationId)
-    const init = { params: { path, query }, ...(more && { headers: more }), ...(body !== undefined && { body }) }
+    const content = { ...(body !== undefined && { body }), ...(parseAs && { parseAs }) }
+    const init = { params: { path, query }, ...(more && { headers: more }), ...content }
     const request = client.request as unknown as (
       method: string,
       path: string,
@@ -125,7 +128,12 @@ t.test('a client made from openapi.yaml does all that the admin pages do', async
     const group = await owner('createGroup', 201, { path, body: { name: 'Engineers' } })
     const ours = { ...path, groupId: group.body.id as string }
     const rule = { directoryId, scimGroupId: scimGroup.body.id as string, groupId: ours.groupId, role: 'admin' }
-    const mapping = await owner('createGroupMapping', 201, { path, body: rule })
+    const draft = { change: 'create', mapping: rule }
+    const preview = await owner('previewGroupMapping', 200, { path, body: draft })
+    t.equal(preview.body.totals.gains, 1)
+    const asShown = { ...rule, previewVersion: preview.body.version as string }
+    const mapping = await owner('createGroupMapping', 201, { path, body: asShown })
+    t.equal((await owner('createGroupMapping', 409, { path, body: asShown })).body.code, 'mapping_exists')
     const mapped = { ...path, mappingId: mapping.body.id as string }
     t.match((await owner('getGroupMapping', 200, { path: mapped })).body, { scimGroupName: 'Team', role: 'admin' })
     t.equal((await owner('listGroupMappings', 200, { path })).body.items.length, 1)
@@ -133,23 +141,66 @@ t.test('a client made from openapi.yaml does all that the admin pages do', async
     t.match(ben, { email: 'ben@example.com', role: 'admin' })
 
     const member = { ...path, memberId: ben.id as string }
+    const { role, groups } = (await owner('explainAccess', 200, { path: member })).body
+    t.match({ role, groups }, { role: { value: 'admin', why: { by: 'mapping' } }, groups: [{ name: 'Engineers' }] })
     t.equal((await owner('deactivateMember', 200, { path: member })).body.status, 'deactivated')
     t.equal((await owner('reactivateMember', 200, { path: member })).body.status, 'active')
     await owner('resetMemberIdentities', 204, { path: member })
 
+    const fewer = await owner('changeGroupMapping', 200, { path: mapped, body: { role: null } })
+    t.match(fewer.body, { role: null, groupName: 'Engineers' })
+    const deletion = await owner('previewGroupDeletion', 200, { path: ours })
+    t.equal(deletion.body.totals.loses, 1)
     await owner('deleteGroupMapping', 204, { path: mapped })
     t.equal((await owner('renameGroup', 200, { path: ours, body: { name: 'Makers' } })).body.name, 'Makers')
     t.match((await owner('getGroup', 200, { path: ours })).body, { name: 'Makers' })
     t.equal((await owner('listGroups', 200, { path })).body.items.length, 1)
     await owner('deleteGroup', 204, { path: ours })
 
+    const switchedOff = { path: one, body: { enabled: false, whenOff: 'release' } }
+    await owner('previewDirectory', 200, switchedOff)
+    await owner('changeDirectory', 200, { path: one, body: { guard: { people: 1 } } })
+    const leaves = {
+      schemas: ['urn:ietf:params:scim:api:messages:2.0:PatchOp'],
+      Operations: [{ op: 'replace', path: 'active', value: false }],
+    }
+    const userIds = [user.body.id as string]
+    for (const userName of ['cleo@example.com', 'dora@example.com']) {
+      const other = await directory('createUser', 201, {
+        path: { directoryId },
+        body: { ...person, userName, emails: [] },
+      })
+      userIds.push(other.body.id as string)
+    }
+    for (const [index, id] of userIds.entries()) {
+      await directory('patchUser', index === 0 ? 200 : 429, { path: { directoryId, id }, body: leaves })
+    }
+    const held = (await owner('listHeldRemovals', 200, { path: one })).body.items
+    t.match(held, [{ userName: 'cleo@example.com' }, { userName: 'dora@example.com' }])
+    const cleo = { userIds: [userIds[1]] }
+    t.equal((await owner('releaseHeldRemovals', 200, { path: one, body: cleo })).body.people, 1)
+    t.equal((await owner('acceptHeldRemovals', 200, { path: one, body: { all: true } })).body.people, 1)
+
     t.equal((await owner('deleteDirectory', 409, { path: one })).body.code, 'conflict')
-    await directory('deleteUser', 204, { path: { directoryId, id: user.body.id as string } })
+    await owner('changeDirectory', 200, { path: one, body: { guard: { people: null } } })
+    for (const id of userIds) await directory('deleteUser', 204, { path: { directoryId, id } })
     await directory('deleteScimGroup', 204, { path: { directoryId, id: scimGroup.body.id as string } })
     await owner('changeDirectory', 200, { path: one, body: { mode: 'strict' } })
     t.match((await owner('getDirectory', 200, { path: one })).body, { name: 'Okta', mode: 'strict' })
     t.equal((await owner('listDirectories', 200, { path })).body.items.length, 1)
     await owner('deleteDirectory', 204, { path: one })
+  })
+
+  t.test('the access page shows who may do what, and what another default role would change', async t => {
+    t.equal((await owner('getDefaultRole', 200, { path })).body.role, 'member')
+    const preview = await owner('previewDefaultRole', 200, { path, body: { role: 'viewer' } })
+    await owner('setDefaultRole', 200, {
+      path,
+      body: { role: 'viewer', previewVersion: preview.body.version as string },
+    })
+    t.match((await owner('reportAccess', 200, { path })).body, { items: Array, at: String })
+    t.match((await owner('reportAccessAsCsv', 200, { path, parseAs: 'text' })).body, /^at,member_id,/)
+    t.equal((await owner('reconcileAccess', 200, { path })).body.repaired, 0)
   })
 
   t.test('the activity page reads everything that happened, page by page', async t => {
