@@ -83,7 +83,7 @@ export async function passGuard(trx: Trx, removal: GuardedRemoval): Promise<numb
     SELECT (SELECT state FROM guarded_removals
              WHERE workspace_id = ${workspaceId} AND directory_id = ${directoryId} AND user_id = ${userId}) AS before,
            -- A percentage of few users is one person at least, or nobody could ever leave.
-           p.count < least(w.guard_people, greatest(1, floor(u.count * w.guard_percent / 100.0))) AS allowed,
+           p.count < least(w.guard_people, CASE WHEN w.guard_percent IS NOT NULL THEN greatest(1, floor(u.count * w.guard_percent / 100.0)) END) AS allowed,
            least(3600, greatest(60, ceil(extract(epoch FROM coalesce(p.oldest, now()) + w.length - now()))))::int AS "retryAfter"
       FROM window_of w, passed p, users u`.execute(trx)
   const [guard] = rows
