@@ -35,7 +35,17 @@ export function openDatabase({
     idleTimeoutMillis: 60_000,
     keepAlive: true,
     application_name: 'assist-identity',
-    options: `-c timezone=UTC -c statement_timeout=${statementTimeoutMs} -c idle_in_transaction_session_timeout=60000`,
+    options: [
+      'timezone=UTC',
+      `statement_timeout=${statementTimeoutMs}`,
+      'idle_in_transaction_session_timeout=60000',
+      // A named statement is planned once: by its keys, and not by how few rows a table had at the time.
+      'plan_cache_mode=force_generic_plan',
+      'enable_seqscan=off',
+      'jit=off',
+    ]
+      .map(setting => `-c ${setting}`)
+      .join(' '),
     types: { getTypeParser },
     Client: NamedClient,
   })

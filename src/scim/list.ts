@@ -6,7 +6,7 @@ import type { GroupAnswer, StoredRow, UserAnswer } from './answer.ts'
 import { findAttribute, foldKey, isStorable, type ResourceTypeName } from './attributes.ts'
 import { allowed, callerKey, firstRow, type CallerKey } from './credential.ts'
 import { filterToSql, sortKey } from './filter-sql.ts'
-import { parseFilter, type Filter } from './filter.ts'
+import { parseFilter, type Comparison, type Filter } from './filter.ts'
 import { getGroup, groupColumns, splitMembers, type MemberColumns } from './groups.ts'
 import type { ListQuery } from './query.ts'
 import { groupsOfCtes, userColumns, type Context } from './users.ts'
@@ -105,7 +105,10 @@ async function listRows<Row extends StoredRow>(
     return readPage<Row>(rows)
   }
   const condition = tree ? filterToSql(tree, { type, mode: caller.mode, ...callerKey(caller) }).condition : sql`true`
-  const statement = matchingStatement<Row>(type, constants(key), { condition, order })
+  const emailKey = type === 'User' && tree ? requiredEmail(tree) : undefined
+  const source = emailKey === undefined ? aliases[type] : usersByEmail(constants(key), emailKey)
+  const statement = matchingStatement<Row>(type, constants(key), { source, condition, order })
+  if (emailKey !== undefined) return readPage<Row>(statement.execute(db).then(({ rows }) => rows))
   const run = db
     .transaction()
     .setAccessMode('read only')
@@ -199,7 +202,11 @@ function pageParts(
 function matchingStatement<Row>(
   type: ResourceTypeName,
   key: Params<PageKey>,
-  { condition, order }: { condition: RawBuilder<unknown>; order?: Order | undefined },
+  {
+    source,
+    condition,
+    order,
+  }: { source: RawBuilder<unknown>; condition: RawBuilder<unknown>; order?: Order | undefined },
 ): RawBuilder<MaybeListing<Row>> {
   const { ctes, columns, joins } = pageParts(type, key)
   const sorted = order ? sql`m.sort_key ${order.direction}, m.id` : sql`m.id`
@@ -207,7 +214,7 @@ function matchingStatement<Row>(
     WITH RECURSIVE ${allowed(key)},
     matched AS MATERIALIZED (
       SELECT ${ids[type]}${order ? sql`, ${order.key} AS sort_key` : sql``}
-        FROM ${aliases[type]}
+        FROM ${source}
        WHERE ${inDirectory(key)} AND ${condition}
     ), keys AS MATERIALIZED (
       SELECT m.id, row_number() OVER (ORDER BY ${sorted}) AS position
@@ -220,6 +227,35 @@ function matchingStatement<Row>(
      ORDER BY p.position`
 }
 
+/**
+ * The address that a user must have to meet a filter, folded: `emails.value eq "x"`, `emails[type eq "work"].value eq "x"`,
+ * alone or with more. Entra ID finds people so.
+ */
+function requiredEmail(filter: Filter): string | undefined {
+  if (filter.kind === 'and') return filter.operands.map(requiredEmail).find(key => key !== undefined)
+  if (filter.kind !== 'compare' && filter.kind !== 'values') return undefined
+  const path = findAttribute('User', filter.attribute)
+  if (path?.names[0] !== 'emails') return undefined
+  if (filter.kind === 'compare')
+    return path.names.length === 1 || path.names[1] === 'value' ? equalKey(filter) : undefined
+  const inner = filter.filter.kind === 'and' ? filter.filter.operands : [filter.filter]
+  const values = inner.map(each =>
+    each.kind === 'compare' && each.attribute.toLowerCase() === 'value' ? equalKey(each) : undefined,
+  )
+  return values.find(key => key !== undefined)
+}
+
+function equalKey({ operator, value }: Comparison): string | undefined {
+  return operator === 'eq' && typeof value === 'string' && isStorable(value) ? foldKey(value) : undefined
+}
+
+/** Users with an address: found by it first, whatever the planner thinks of the directory's size, then by their key. */
+function usersByEmail(key: Params<CallerKey>, emailKey: string): RawBuilder<unknown> {
+  return sql`
+    (SELECT id AS found FROM scim_users WHERE email_keys @> ARRAY[${emailKey}]::text[] OFFSET 0) k
+    CROSS JOIN LATERAL (SELECT * FROM scim_users WHERE ${inDirectory(key)} AND id = k.found OFFSET 0) u`
+}
+
 /** The look-ups that a sync makes before each change, as named statements. */
 interface LookUp {
   run: (db: Db, values: PageKey & { value: string }) => Promise<MaybeListing<never>[]>
@@ -228,7 +264,7 @@ interface LookUp {
 
 function lookUpBy(type: ResourceTypeName, name: string, column: RawBuilder<unknown>) {
   return prepared<PageKey & { value: string }, MaybeListing<never>>(name, values =>
-    matchingStatement(type, values, { condition: sql`${column} = ${values.value}::text` }),
+    matchingStatement(type, values, { source: aliases[type], condition: sql`${column} = ${values.value}::text` }),
   )
 }
 

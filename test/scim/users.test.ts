@@ -282,6 +282,8 @@ t.test('each request is one statement, a PATCH that must read is two, and a dele
   t.equal(await count(() => get(`/Users/${id}`)), 1, 'get')
   t.equal(await count(() => get('/Users')), 1, 'list')
   t.equal(await count(() => get('/Users?filter=userName%20eq%20%22ana%22')), 1, 'look-up')
+  const byEmail = encodeURIComponent('emails[type eq "work"].value eq "ana@example.com"')
+  t.equal(await count(() => get(`/Users?filter=${byEmail}`)), 1, 'look-up by e-mail')
   t.equal(
     await count(() => get('/Users?filter=title%20co%20%22a%22')),
     4,
