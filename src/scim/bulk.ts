@@ -6,8 +6,9 @@ import { scimError, scimStatus, toScimRefusal, type ScimError } from './error.ts
 import { createGroup, deleteGroup, patchGroup, replaceGroup } from './groups.ts'
 import { readPatch } from './patch.ts'
 import { readResource } from './resource.ts'
-import { createUser, deleteUser, patchUser, replaceUser, type Context, type IfMatch } from './users.ts'
+import { createUser, deleteUser, patchUser, replaceUser } from './users.ts'
 import { at, isObject, printable, refuse } from './value.ts'
+import type { Context, IfMatch } from './write.ts'
 
 /**
  * Bulk (RFC 7644 §3.7): operations that stand and fall one by one, in an order in which each finds what it refers to.

@@ -1,4 +1,4 @@
-import type { IfMatch } from './users.ts'
+import type { IfMatch } from './write.ts'
 
 /** Conditional requests (RFC 7644 §3.14, RFC 9110 §13.1). Tags are weak, and compared as such. */
 

@@ -3,18 +3,20 @@ import { recomputeAccess } from '../access/access.ts'
 import { bindAwaitedMappings, mappingHistory } from '../access/group-mappings.ts'
 import { insertEntrySql } from '../activity/activity.ts'
 import type { Actor } from '../actor.ts'
-import { isUniqueViolation, retryDeadlocks, type Db, type Trx } from '../db/database.ts'
+import { isUniqueViolation, retryDeadlocks, type Db } from '../db/database.ts'
 import { prepared, type Params } from '../db/prepared.ts'
 import { AppError } from '../errors.ts'
 import { isUuid, uuid7 } from '../uuid7.ts'
-import type { GroupAnswer, MemberIds, StoredRow } from './answer.ts'
+import type { GroupAnswer, StoredRow } from './answer.ts'
 import { countSql } from './counters.ts'
-import { allowed, callerKey, firstRow, type Caller, type CallerKey } from './credential.ts'
+import { allowed, callerKey, firstRow } from './credential.ts'
+import { findUnknown, foundCtes, groupCycle, inGroup, markReach, membersBehind, requireIds } from './group-members.ts'
+import { sentMembers, splitMembers, unknownMembers, type GroupKey, type MemberColumns } from './group-members.ts'
 import type { MemberChanges } from './members.ts'
 import { applyPatch, touchedAttributes, type Operation } from './patch.ts'
 import { fromRow, toGroupRow, type GroupRow } from './resource.ts'
-import { leniencyText, untilWon, versionConflict, type Context, type IfMatch } from './users.ts'
 import type { Leniency, ScimResource } from './value.ts'
+import { leniencyText, untilWon, versionConflict, type Context, type IfMatch } from './write.ts'
 
 /**
  * Groups of a directory. Members are rows, and every change of them is a set operation in one statement that touches only
@@ -28,22 +30,8 @@ import type { Leniency, ScimResource } from './value.ts'
 
 export const groupColumns = sql`p.id, p.version, p.created_at AS "createdAt", p.updated_at AS "updatedAt", p.doc`
 
-interface GroupKey extends CallerKey {
-  id: string
-}
-
 interface ReadGroup extends GroupKey {
   withMembers: boolean
-}
-
-/** Ids as Postgres aggregates them: joined by commas, which is cheaper to read than an array. */
-export interface MemberColumns {
-  users: string | null
-  groups: string | null
-}
-
-export function splitMembers({ users, groups }: MemberColumns): MemberIds {
-  return { users: users === null ? [] : users.split(','), groups: groups === null ? [] : groups.split(',') }
 }
 
 function pageOfOne({ workspaceId, directoryId, id }: Params<GroupKey>): RawBuilder<unknown> {
@@ -84,68 +72,6 @@ function displayNameTaken(): AppError {
     'scim_uniqueness',
     'displayName belongs to another group of this directory: change that one, or delete it.',
   )
-}
-
-// ---- members that a body names
-
-const MAX_NAMED = 10
-
-/** Refuses ids that cannot be ours: Postgres would not read them as such. */
-function requireIds(ids: readonly string[]): void {
-  const foreign = ids.filter(id => !isUuid(id))
-  if (foreign.length > 0) throw unknownMembers(foreign)
-}
-
-/**
- * A member that this directory does not have is refused rather than left out: "200 and ignored" would look like access
- * given. The provider sends the rest again once it has created, or dropped, the member.
- */
-function unknownMembers(ids: readonly string[]): AppError {
-  const named = ids.slice(0, MAX_NAMED).map(id => id.slice(0, 64).replace(/[^\x20-\x7e]/g, '?'))
-  const more = ids.length > MAX_NAMED ? `, and ${ids.length - MAX_NAMED} more` : ''
-  const message = `members names no user or other group of this directory: ${named.join(', ')}${more}. Create it first, or leave it out.`
-  return new AppError('scim_invalid_value', message, { errors: [{ pointer: '/members', message }] })
-}
-
-/** In a circle everybody would be in every group of it, which nobody means. */
-function groupCycle(): AppError {
-  const message =
-    'A group among members contains this group, directly or through others. Take one of the two out first.'
-  return new AppError('scim_group_cycle', message, { errors: [{ pointer: '/members', message }] })
-}
-
-async function findUnknown(
-  db: Db,
-  { caller, id, ids }: { caller: Caller; id: string; ids: readonly string[] },
-): Promise<string[]> {
-  const { workspaceId, directoryId } = caller
-  const here = sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid`
-  const { rows } = await sql<{ id: string }>`
-    SELECT w.id FROM unnest(${ids}::uuid[]) AS w (id)
-    EXCEPT SELECT id FROM scim_users WHERE ${here} AND id = ANY (${ids}::uuid[])
-    EXCEPT SELECT id FROM scim_groups WHERE ${here} AND id = ANY (${ids}::uuid[]) AND id <> ${id}::uuid`.execute(db)
-  return rows.map(row => row.id)
-}
-
-/**
- * CTEs that find and lock the ids of `source` among users and groups. The lock of a user's row keeps a concurrent deletion
- * waiting, which then removes this membership too: there is no foreign key to do so. Laterals with OFFSET 0 make each a
- * look-up by key: a plan made on stale estimates would compare everybody with everybody.
- */
-function foundCtes(
-  { workspaceId, directoryId, id }: Params<GroupKey>,
-  source: RawBuilder<unknown>,
-): RawBuilder<unknown> {
-  const here = sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid`
-  return sql`
-    found_users AS (
-      SELECT u.id FROM ${source} w
-       CROSS JOIN LATERAL (SELECT id FROM scim_users WHERE ${here} AND id = w.id OFFSET 0 FOR KEY SHARE) u
-    ), found_groups AS (
-      SELECT g.id FROM ${source} w
-       CROSS JOIN LATERAL (
-         SELECT id FROM scim_groups WHERE ${here} AND id = w.id AND id <> ${id}::uuid OFFSET 0 FOR KEY SHARE) g
-    )`
 }
 
 // ---- creating
@@ -259,13 +185,6 @@ async function createAwaitedGroup(
     await bindAwaitedMappings(trx, { workspaceId, directoryId, scimGroupId: row.id, displayName, actor, roles })
     return row
   })
-}
-
-/** The ids that were sent, told apart by those of them that are groups. */
-function sentMembers(ids: readonly string[], groups: string | null): MemberIds {
-  const found = splitMembers({ users: null, groups }).groups
-  const nested = new Set(found)
-  return { users: ids.filter(id => !nested.has(id)), groups: found }
 }
 
 // ---- changing
@@ -405,10 +324,6 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
   })
 }
 
-function inGroup({ workspaceId, directoryId, id }: Params<GroupKey>): RawBuilder<unknown> {
-  return sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid AND group_id = ${id}::uuid`
-}
-
 /** Adds some and removes others: looks up only those, each by the key of its row. */
 const changeGroup = saveStatement<{ add: readonly string[]; remove: readonly string[] }>({
   name: 'scim_group_change',
@@ -543,52 +458,6 @@ async function recomputing(
     await recomputeAccess(trx, { workspaceId, memberIds, entryId, roles })
     return row
   })
-}
-
-async function markReach(
-  trx: Trx,
-  { caller, id, ids, all }: { caller: Caller; id: string; ids: readonly string[]; all: boolean },
-): Promise<void> {
-  const { workspaceId, directoryId } = caller
-  const here = (table: string) =>
-    sql`${sql.ref(table)}.workspace_id = ${workspaceId}::uuid AND ${sql.ref(table)}.directory_id = ${directoryId}::uuid`
-  // In the order of ids, as everybody who locks several groups does; the group itself changes next, and needs no mark.
-  await sql`
-    WITH RECURSIVE inside AS (
-      SELECT g.id FROM scim_groups g
-       WHERE ${here('g')} AND (
-         g.id = ANY (${ids}::uuid[])
-         OR ${all}::boolean AND g.id IN (SELECT s.subgroup_id FROM scim_group_subgroups s WHERE ${here('s')} AND s.group_id = ${id}::uuid))
-       UNION
-      SELECT s.subgroup_id FROM inside i JOIN scim_group_subgroups s ON ${here('s')} AND s.group_id = i.id
-    ), locked AS (
-      SELECT g.id FROM scim_groups g
-       WHERE ${here('g')} AND (g.id = ${id}::uuid OR g.id IN (SELECT id FROM inside)) ORDER BY g.id FOR NO KEY UPDATE
-    )
-    UPDATE scim_groups g SET reach_version = g.reach_version + 1
-      FROM locked l WHERE ${here('g')} AND g.id = l.id AND g.id <> ${id}::uuid`.execute(trx)
-}
-
-/** The members that users stand for, and all in groups, however deep. */
-async function membersBehind(
-  trx: Trx,
-  { caller, userIds, groupIds }: { caller: Caller; userIds: readonly string[]; groupIds: readonly string[] },
-): Promise<string[]> {
-  const { workspaceId, directoryId } = caller
-  const here = (table: string) =>
-    sql`${sql.ref(table)}.workspace_id = ${workspaceId}::uuid AND ${sql.ref(table)}.directory_id = ${directoryId}::uuid`
-  const { rows } = await sql<{ memberId: string }>`
-    WITH RECURSIVE inside AS (
-      SELECT g.id FROM unnest(${groupIds}::uuid[]) AS g (id)
-       UNION
-      SELECT s.subgroup_id FROM inside i JOIN scim_group_subgroups s ON ${here('s')} AND s.group_id = i.id
-    )
-    SELECT u.member_id AS "memberId" FROM scim_users u WHERE ${here('u')} AND u.id = ANY (${userIds}::uuid[])
-     UNION
-    SELECT u.member_id FROM inside i
-      JOIN scim_group_members m ON ${here('m')} AND m.group_id = i.id
-      JOIN scim_users u ON ${here('u')} AND u.id = m.user_id`.execute(trx)
-  return rows.map(row => row.memberId)
 }
 
 /**

@@ -5,7 +5,7 @@ import { openCursor, sealCursor } from './cursor.ts'
 import { listGroups, listUsers, type Anchors, type PageQuery } from './list.ts'
 import { readProjection, returnsAttribute } from './projection.ts'
 import type { ListQuery } from './query.ts'
-import type { Context } from './users.ts'
+import type { Context } from './write.ts'
 
 export interface ListContext extends Pick<Context, 'db' | 'caller' | 'baseUrl'> {
   anchors: Anchors

@@ -7,9 +7,12 @@ import { findAttribute, foldKey, isStorable, type ResourceTypeName } from './att
 import { allowed, callerKey, firstRow, type CallerKey } from './credential.ts'
 import { filterToSql, sortKey } from './filter-sql.ts'
 import { parseFilter, type Comparison, type Filter } from './filter.ts'
-import { getGroup, groupColumns, splitMembers, type MemberColumns } from './groups.ts'
+import { splitMembers, type MemberColumns } from './group-members.ts'
+import { getGroup, groupColumns } from './groups.ts'
 import type { ListQuery } from './query.ts'
-import { groupsOfCtes, userColumns, type Context } from './users.ts'
+import { groupsOfCtes } from './user-groups.ts'
+import { userColumns } from './users.ts'
+import type { Context } from './write.ts'
 
 /**
  * Lists of users and groups. Without a filter `startIndex` is exact and yet costs no walk: positions are remembered by

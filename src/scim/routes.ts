@@ -12,7 +12,7 @@ import { operationSchema } from './operation-schema.ts'
 import { readProjection, type Projection } from './projection.ts'
 import { readProjectionQuery, type ProjectionQuery } from './query.ts'
 import type { RefusedRequest } from './refusals.ts'
-import type { Context } from './users.ts'
+import type { Context } from './write.ts'
 import type { Leniency } from './value.ts'
 
 /** What the routes of this scope share. */

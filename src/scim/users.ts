@@ -8,12 +8,15 @@ import { passGuard, removalHeld } from '../directories/guarded-removals.ts'
 import { AppError } from '../errors.ts'
 import { uuid7 } from '../uuid7.ts'
 import type { UserAnswer } from './answer.ts'
-import { allowed, callerKey, firstRow, type Caller, type CallerKey } from './credential.ts'
+import { allowed, callerKey, firstRow, type CallerKey } from './credential.ts'
 import { countSql } from './counters.ts'
 import { applyPatch, touchedAttributes, type Operation } from './patch.ts'
 import { profileOf, type Profile } from './profile.ts'
 import { fromRow, toUserRow, type UserRow } from './resource.ts'
+import { groupsOfCtes } from './user-groups.ts'
+import { entryCte, followedColumns, historyCtes, memberCtes, type ProfileValues } from './user-member.ts'
 import type { Leniency, ScimResource } from './value.ts'
+import { leniencyText, untilWon, versionConflict, type Context, type IfMatch } from './write.ts'
 
 /**
  * Users of a directory and the members they stand for. Each write is one statement that holds the user, the member, the
@@ -21,58 +24,9 @@ import type { Leniency, ScimResource } from './value.ts'
  * owner, under the lock that keeps a workspace from losing its last one, and deleting a user.
  */
 
-/** What a write needs beside what it writes. */
-export interface Context {
-  db: Db
-  caller: Caller
-  /** The roles of the configuration, lowest first. */
-  roles: readonly string[]
-  /** URL of the directory's endpoint, for the `$ref` of groups. */
-  baseUrl: string
-  requestId: string
-  /** Whether the answer shows `groups`. */
-  withGroups: boolean
-}
-
-/** A condition of RFC 7644 §3.14: versions of which the resource must have one; null where there is no condition. */
-export type IfMatch = readonly number[] | null
-
 // ---- reading
 
 export const userColumns = sql`p.id, p.active, p.version, p.created_at AS "createdAt", p.updated_at AS "updatedAt", p.doc`
-
-interface GroupsOf {
-  workspaceId: RawBuilder<string>
-  directoryId: RawBuilder<string>
-  baseUrl: RawBuilder<string>
-  withGroups: RawBuilder<boolean>
-}
-
-/**
- * CTEs that give `groups_of (user_id, groups)`, JSON text, for the users of a CTE `page (id)`: their groups, and those
- * around them. Laterals with OFFSET 0 keep the planner to the indexes, however many rows it expects in `page`.
- */
-export function groupsOfCtes({ workspaceId, directoryId, baseUrl, withGroups }: GroupsOf): RawBuilder<unknown> {
-  const here = sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid`
-  return sql`
-    reach AS (
-      SELECT p.id AS user_id, m.group_id, true AS direct
-        FROM page p
-       CROSS JOIN LATERAL (SELECT group_id FROM scim_group_members WHERE ${here} AND user_id = p.id OFFSET 0) m
-       WHERE ${withGroups}::boolean
-       UNION
-      SELECT r.user_id, s.group_id, false
-        FROM reach r
-       CROSS JOIN LATERAL (SELECT group_id FROM scim_group_subgroups WHERE ${here} AND subgroup_id = r.group_id OFFSET 0) s
-    ), groups_of AS (
-      SELECT r.user_id, json_agg(json_build_object(
-               'value', r.group_id, '$ref', ${baseUrl}::text || '/Groups/' || r.group_id, 'display', g.display_name,
-               'type', CASE WHEN r.direct THEN 'direct' ELSE 'indirect' END) ORDER BY r.group_id) AS groups
-        FROM (SELECT user_id, group_id, bool_or(direct) AS direct FROM reach GROUP BY user_id, group_id) r
-       CROSS JOIN LATERAL (SELECT display_name FROM scim_groups WHERE ${here} AND id = r.group_id OFFSET 0) g
-       GROUP BY r.user_id
-    )`
-}
 
 interface UserKey extends CallerKey {
   id: string
@@ -104,123 +58,6 @@ export async function getUser({ db, caller, baseUrl, withGroups }: Context, id: 
 
 function noUser(id: string): AppError {
   return new AppError('not_found', `There is no user ${id} in this directory.`)
-}
-
-// ---- the member behind a user, shared by the statements that follow
-
-interface ProfileValues extends Profile {
-  requestId: string
-  /** JSON text; null where none was used. */
-  leniencies: string | null
-  /** The transaction holds `lockOwners`. */
-  ownersLocked: boolean
-  /** The guard against mass deprovisioning has let this through. */
-  guardPassed: boolean
-}
-
-type Written = Params<CallerKey & ProfileValues>
-
-/**
- * Columns of `verdict`: what a member `m` takes over from its user, without an address that another member holds; or, where
- * it does not `follow`, what it has.
- */
-function followedColumns(values: Written, follows: RawBuilder<boolean>): RawBuilder<unknown> {
-  const { email, emailKey, displayName } = values
-  return sql`
-    CASE WHEN NOT ${follows} THEN m.email WHEN NOT c.email_conflict THEN ${email}::text END AS email,
-    CASE WHEN NOT ${follows} THEN m.email_key WHEN NOT c.email_conflict THEN ${emailKey}::text END AS email_key,
-    CASE WHEN NOT ${follows} THEN m.display_name ELSE ${displayName}::text END AS display_name`
-}
-
-/**
- * What becomes of the member of a written user, as CTEs. Needs `verdict (member_id, status, email, email_key, display_name)`,
- * with the member's status as it was (null for a new one), and `written (workspace_id, member_id, active)`, empty where
- * nothing was.
- *
- * An inactive user ends the access; an active one restores what the directory had ended and completes an invitation. What
- * an admin has ended stays so.
- */
-function memberCtes({ workspaceId }: Written): RawBuilder<unknown> {
-  const profile = sql`(email, email_key, display_name) = (SELECT v.email, v.email_key, v.display_name FROM verdict v)`
-  const comesBack = sql`(w.active AND (m.status = 'invited' OR m.deactivated_by = 'directory'))`
-  return sql`
-    leaving AS (
-      SELECT w.member_id FROM written w JOIN verdict v ON v.status <> 'deactivated' WHERE NOT w.active
-    ),
-    ${endAccessCtes({
-      workspaceId: sql`${workspaceId}::uuid`,
-      by: sql`'directory'`,
-      reason: sql`'scim_user.deactivated'`,
-      also: sql`, ${profile}`,
-    })},
-    followed AS (
-      UPDATE members m
-         SET status = CASE WHEN ${comesBack} THEN 'active' ELSE m.status END,
-             deactivated_by = CASE WHEN ${comesBack} THEN NULL ELSE m.deactivated_by END,
-             invitation_expires_at = CASE WHEN ${comesBack} THEN NULL ELSE m.invitation_expires_at END,
-             ${profile}, version = m.version + 1, updated_at = now()
-        FROM written w, verdict v
-       WHERE m.workspace_id = ${workspaceId}::uuid AND m.id = w.member_id AND m.id NOT IN (SELECT id FROM ending)
-         AND (${comesBack} OR (m.email, m.display_name) IS DISTINCT FROM (v.email, v.display_name))
-      RETURNING m.id AS member_id, m.status, m.role, m.rules, m.manual_role, m.manual_policy
-    )`
-}
-
-/** The history of what `memberCtes` did. */
-function historyCtes({ workspaceId }: Written): RawBuilder<unknown> {
-  return sql`
-    history_of_end AS (${endedAccessHistory(sql`${workspaceId}::uuid`)}),
-    history_of_return AS (
-      INSERT INTO access_changes (workspace_id, member_id, entry_id, status_before, status_after, role_before, role_after, rules,
-                                  manual_role, manual_policy)
-      SELECT ${workspaceId}::uuid, f.member_id, entry.id, v.status, f.status, f.role, f.role, f.rules, f.manual_role, f.manual_policy
-        FROM followed f JOIN verdict v ON v.member_id = f.member_id AND v.status <> f.status CROSS JOIN entry
-    )`
-}
-
-/** The entry about a written user, with what an admin would otherwise ask about. */
-function entryCte(values: Written, { action, detail }: { action: RawBuilder<string>; detail: RawBuilder<unknown> }) {
-  return sql`
-    entry AS (${insertEntrySql({
-      workspaceId: sql`w.workspace_id`,
-      action,
-      actorType: sql`'directory'`,
-      actorId: sql`w.directory_id::text`,
-      requestId: sql`${values.requestId}::text`,
-      memberId: sql`w.member_id`,
-      targetType: sql`'scim_user'`,
-      targetId: sql`w.id::text`,
-      detail: sql`jsonb_strip_nulls(${detail} || jsonb_build_object(
-        'emailConflict', CASE WHEN v.email_conflict THEN true END,
-        'sessionsEnded', CASE WHEN EXISTS (SELECT FROM ended) THEN (SELECT count(*) FROM ended_sessions) END,
-        'keptLastOwner', CASE WHEN EXISTS (SELECT FROM leaving) AND NOT EXISTS (SELECT FROM ended) THEN true END,
-        'deactivatedByAdmin', CASE WHEN w.active AND v.status = 'deactivated' AND v.deactivated_by = 'admin' THEN true END,
-        'leniencies', ${values.leniencies}::jsonb))`,
-      from: sql`written w JOIN verdict v ON true`,
-    })})`
-}
-
-/** How often a write that lost a race is decided again. */
-const ATTEMPTS = 8
-
-/**
- * Runs a write until it has won: a race for a row, a member or an address is decided again on what is there then.
- * @throws {AppError} `unavailable` where others were always faster
- */
-export async function untilWon<Result>(write: () => Promise<Result | 'raced'>): Promise<Result> {
-  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
-    const result = await retryDeadlocks(write).catch((error: unknown) => {
-      if (isLostRace(error)) return 'raced' as const
-      throw error
-    })
-    if (result !== 'raced') return result
-    await new Promise(resolve => setTimeout(resolve, Math.random() * 5 * attempt))
-  }
-  throw new AppError('unavailable', 'Others are changing the same resource at once. Try again.', { retryAfter: 1 })
-}
-
-function isLostRace(error: unknown): boolean {
-  return isUniqueViolation(error, 'members_email') || isUniqueViolation(error, 'scim_users_member')
 }
 
 function userNameTaken(): AppError {
@@ -376,10 +213,6 @@ export async function createUser(
   return { id, active, version: 1, createdAt: row.createdAt, updatedAt: row.createdAt, doc, groups: null }
 }
 
-export function leniencyText(leniencies: readonly Leniency[]): string | null {
-  return leniencies.length === 0 ? null : JSON.stringify(leniencies)
-}
-
 // ---- changing
 
 /** Null for all that belongs to the document where only `active` is set. */
@@ -509,10 +342,6 @@ async function saveUser(context: Context, save: Save): Promise<UserAnswer | 'rac
     case 'write':
       return answer
   }
-}
-
-export function versionConflict(): AppError {
-  return new AppError('version_conflict', 'The resource is no longer of the version in If-Match: read it again.')
 }
 
 /**
