@@ -24,7 +24,8 @@ export interface Attribute {
   /** One rule for filters and for uniqueness. Text that is not case-exact compares by `foldKey`. */
   caseExact: boolean
   mutability: 'readOnly' | 'readWrite' | 'immutable'
-  returned: 'always' | 'default'
+  /** `never`: clients send it, and it follows from something else. */
+  returned: 'always' | 'default' | 'never'
   uniqueness: 'none' | 'server'
   /** Values that clients are told about; others are accepted too (RFC 7643 §7). */
   canonicalValues?: readonly string[]
@@ -265,7 +266,11 @@ const group: readonly Attribute[] = [
       text('value', 'id of the member.', { ...immutable, caseExact: true, maxLength: MAX_INDEXED_LENGTH }),
       reference('$ref', 'URL of the member.', ['User', 'Group'], { ...immutable, home: { computed: true } }),
       text('type', 'Whether the member is a person or a group.', { ...immutable, canonicalValues: ['User', 'Group'] }),
-      text('display', 'Name of the member.', { ...readOnly, home: { computed: true } }),
+      text('display', 'Name of the member.', {
+        ...readOnly,
+        returned: 'never',
+        home: { computed: true },
+      }),
     ],
     { multiValued: true, home: { relation: 'members' } },
   ),
