@@ -66,6 +66,8 @@ CREATE TABLE sessions (
   user_agent      text,
   created_at      timestamptz(3) NOT NULL DEFAULT now(),
   last_seen_at    timestamptz(3) NOT NULL DEFAULT now(),
+  -- Both limits are the session's own, so that checking it reads no other row; a stricter policy shortens them here.
+  idle_minutes    integer NOT NULL CHECK (idle_minutes > 0),
   expires_at      timestamptz(3) NOT NULL,
   ended_at        timestamptz(3),
   end_reason      text,
@@ -75,6 +77,8 @@ CREATE TABLE sessions (
 );
 CREATE UNIQUE INDEX sessions_token ON sessions (workspace_id, token_hash) WHERE token_hash IS NOT NULL;
 CREATE INDEX sessions_member ON sessions (workspace_id, member_id);
+-- By what the provider calls its own session, as its logout tokens do.
+CREATE INDEX sessions_idp_session ON sessions (workspace_id, idp_session_id) WHERE idp_session_id IS NOT NULL;
 CREATE INDEX sessions_expiry ON sessions (expires_at);
 -- Sign-ins whose exchange code nobody redeemed, for the sweep.
 CREATE INDEX sessions_unredeemed ON sessions (created_at) WHERE token_hash IS NULL;

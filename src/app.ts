@@ -18,13 +18,17 @@ import { logRequests } from './http/log.ts'
 import { problemErrors } from './http/problem.ts'
 import { refuseUnreadInput } from './http/unread-input.ts'
 import { createAccessTokens } from './login/access-tokens.ts'
+import { backchannelLogoutRoutes } from './login/backchannel-logout-routes.ts'
+import { initiateRoutes } from './login/initiate-routes.ts'
 import { loginRoutes } from './login/routes.ts'
 import { sessionRoutes } from './login/session-routes.ts'
+import { workspaceSessionRoutes } from './members/workspace-session-routes.ts'
 import { getSessionById, getSessionByToken, sessionActor } from './members/sessions.ts'
 import { createGuardedFetch, type OutboundOptions } from './oidc/guarded-fetch.ts'
 import { createProviders } from './oidc/provider.ts'
 import { scim } from './scim/plugin.ts'
 import { ssoRoutes } from './sso/routes.ts'
+import { signInPolicyRoutes } from './sso/sign-in-policy-routes.ts'
 import { createSecretBox } from './sso/secret-box.ts'
 import { uuid7 } from './uuid7.ts'
 import { domainRoutes } from './workspaces/domain-routes.ts'
@@ -70,14 +74,10 @@ export async function buildApp({
 
   const box = createSecretBox(config)
   const accessTokens = createAccessTokens({ config, db, box })
-  const idleMinutes = config.sessionIdleMinutes
   const authenticate = authenticator(config, {
     assistToken: assistTokenVerifier(config, assistKeys),
-    ownToken: async token => {
-      const named = await accessTokens.verify(token)
-      return sessionActor(await getSessionById(db, { ...named, idleMinutes }))
-    },
-    sessionToken: async token => sessionActor(await getSessionByToken(db, token, idleMinutes)),
+    ownToken: async token => sessionActor(await getSessionById(db, await accessTokens.verify(token))),
+    sessionToken: async token => sessionActor(await getSessionByToken(db, token)),
   })
 
   const { failureStepMs, ...network } = outbound
@@ -106,6 +106,8 @@ export async function buildApp({
   // Open to all
   await app.register(healthRoutes, { db })
   await app.register(loginRoutes, { config, db, box, providers })
+  await app.register(initiateRoutes, { config, db, box })
+  await app.register(backchannelLogoutRoutes, { config, db, box, providers })
   await app.register(sessionRoutes, { config, db, box, providers, accessTokens })
 
   // Assist's back-ends
@@ -125,6 +127,8 @@ export async function buildApp({
     await admin.register(explainRoutes, { config, db })
     await admin.register(domainRoutes, { config, db })
     await admin.register(ssoRoutes, { config, db, box, providers })
+    await admin.register(signInPolicyRoutes, { config, db })
+    await admin.register(workspaceSessionRoutes, { db })
     await admin.register(directoryRoutes, { config, db })
   })
 

@@ -44,6 +44,7 @@ const settings = z.object({
   FRONTEND_ORIGINS: commaList.pipe(z.array(origin).min(1)),
   FRONTEND_SIGNED_IN_PATH: z.string().startsWith('/').default('/sso/complete'),
   FRONTEND_ERROR_PATH: z.string().startsWith('/').default('/sso/error'),
+  FRONTEND_INITIATE_PATH: z.string().startsWith('/').default('/sso/start'),
   FRONTEND_SIGNED_OUT_PATH: z.string().startsWith('/').default('/'),
 
   ASSIST_TOKEN_ISSUER: z.string().min(1),

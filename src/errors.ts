@@ -51,6 +51,8 @@ export type ErrorCode =
   | 'sso_identity_conflict'
   | 'sso_identity_link_required'
   | 'sso_member_deactivated'
+  | 'sso_authentication_too_old'
+  | 'sso_authentication_too_weak'
   | 'sso_groups_invalid'
   | 'sso_groups_overage'
   | 'exchange_code_invalid'

@@ -90,6 +90,20 @@ t.test('a client made from openapi.yaml does all that the admin pages do', async
     t.equal((await owner('getSsoConfig', 404, { path })).body.code, 'sso_not_configured')
   })
 
+  t.test('the sessions page shortens sessions and signs people out', async t => {
+    const strict = { sessionHours: 8, sessionIdleMinutes: 30, maxAgeSeconds: 3600, acrValues: ['mfa'] }
+    const operators = await owner('getSignInPolicy', 200, { path })
+    t.match(operators.body, { sessionHours: 12, acrValues: [], version: 0 })
+    const ifMatch = { 'if-match': operators.headers.get('etag')! }
+    t.match((await owner('saveSignInPolicy', 200, { path, headers: ifMatch, body: strict })).body, strict)
+    await owner('saveSignInPolicy', 412, { path, headers: ifMatch, body: strict })
+    await owner('deleteSignInPolicy', 204, { path })
+    t.same((await owner('listWorkspaceSessions', 200, { path })).body, { items: [] })
+    t.same((await owner('endWorkspaceSessions', 200, { path })).body, { sessionsEnded: 0 })
+    await owner('endWorkspaceSession', 404, { path: { ...path, sessionId: uuid7() } })
+    await owner('endMemberSessions', 404, { path: { ...path, memberId: uuid7() } })
+  })
+
   t.test('the members page invites, gives roles, withdraws', async t => {
     const invitation = { email: 'ana@example.com', displayName: 'Ana Example' }
     const invited = await owner('inviteMember', 201, { path, body: invitation })

@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 
-/** The smallest front-end that can use the service, on an origin of its own: what Assist's own would do, in three pages. */
+/** The smallest front-end that can use the service, on an origin of its own: what Assist's own would do, in a few pages. */
 export interface FrontEnd {
   origin: string
   /** Tells the pages where the service is, which starts after the front-end because it must know its origin. */
@@ -17,6 +17,7 @@ const pages: Record<string, { title: string; body: string }> = {
     title: 'Signed in',
     body: '<p><button id="session">Who am I?</button> <button id="sign-out">Sign out</button></p>',
   },
+  '/sso/start': { title: 'Signing in', body: '' },
   '/sso/error': { title: 'Sign-in failed', body: '<p><a id="retry" href="/">Try again</a></p>' },
 }
 

@@ -168,6 +168,13 @@ export interface LoginAttemptsTable {
   outcome_entry_id: number | null
 }
 
+export interface LogoutTokensTable {
+  workspace_id: string
+  issuer: string
+  jti_hash: Buffer
+  expires_at: string
+}
+
 export interface MembersTable {
   workspace_id: string
   id: string
@@ -265,9 +272,21 @@ export interface SessionsTable {
   user_agent: string | null
   created_at: Generated<string>
   last_seen_at: Generated<string>
+  idle_minutes: number
   expires_at: string
   ended_at: string | null
   end_reason: string | null
+}
+
+export interface SignInPoliciesTable {
+  workspace_id: string
+  session_hours: number
+  session_idle_minutes: number
+  max_age_seconds: number | null
+  acr_values: Generated<string[]>
+  version: Generated<number>
+  created_at: Generated<string>
+  updated_at: Generated<string>
 }
 
 export interface SigningKeysTable {
@@ -327,6 +346,7 @@ export interface Database {
   guarded_removals: GuardedRemovalsTable
   identities: IdentitiesTable
   login_attempts: LoginAttemptsTable
+  logout_tokens: LogoutTokensTable
   members: MembersTable
   scim_counters: ScimCountersTable
   scim_former_users: ScimFormerUsersTable
@@ -335,6 +355,7 @@ export interface Database {
   scim_groups: ScimGroupsTable
   scim_users: ScimUsersTable
   sessions: SessionsTable
+  sign_in_policies: SignInPoliciesTable
   signing_keys: SigningKeysTable
   sso_client_secrets: SsoClientSecretsTable
   sso_configs: SsoConfigsTable

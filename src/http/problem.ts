@@ -49,6 +49,8 @@ export const problemStatus: Record<ErrorCode, number> = {
   sso_identity_conflict: 409,
   sso_identity_link_required: 403,
   sso_member_deactivated: 403,
+  sso_authentication_too_old: 403,
+  sso_authentication_too_weak: 403,
   sso_groups_invalid: 403,
   sso_groups_overage: 403,
   exchange_code_invalid: 400,

@@ -17,13 +17,18 @@ export function readSessionCookie(config: Config, request: FastifyRequest): stri
   return request.cookies[cookieName(config)]
 }
 
-export function setSessionCookie(config: Config, reply: FastifyReply, token: string): void {
+/** The cookie lasts as long as its session may: until `expiresAt`, ISO 8601. */
+export function setSessionCookie(
+  config: Config,
+  reply: FastifyReply,
+  { token, expiresAt }: { token: string; expiresAt: string },
+): void {
   reply.setCookie(cookieName(config), token, {
     path: '/',
     httpOnly: true,
     secure: isSecure(config),
     sameSite: 'lax',
-    maxAge: config.sessionHours * 3600,
+    maxAge: Math.floor((Date.parse(expiresAt) - Date.now()) / 1000),
   })
 }
 

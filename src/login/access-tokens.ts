@@ -94,11 +94,13 @@ export function createAccessTokens({ config, db, box }: AccessTokensOptions): Ac
 
   const claimNames = { workspace: config.assistClaimWorkspace, role: config.assistClaimRole }
   return {
-    async sign({ workspaceId, id, memberId, role, expiresAt }) {
+    async sign(session) {
+      const { workspaceId, id, memberId, role, expiresAt } = session
       const { kid, privateKey } = await signingKey()
       const now = Math.floor(Date.now() / 1000)
       const exp = Math.min(now + lifetimeSeconds, Math.floor(Date.parse(expiresAt) / 1000))
-      const accessToken = await new SignJWT({ [claimNames.workspace]: workspaceId, [claimNames.role]: role, sid: id })
+      const own = { [claimNames.workspace]: workspaceId, [claimNames.role]: role, sid: id }
+      const accessToken = await new SignJWT({ ...own, ...authenticationClaims(session) })
         .setProtectedHeader({ alg: algorithm, kid, typ: tokenType })
         .setIssuer(config.publicUrl)
         .setAudience(config.assistTokenAudience)
@@ -123,6 +125,15 @@ export function createAccessTokens({ config, db, box }: AccessTokensOptions): Ac
       return { workspaceId: String(payload[claimNames.workspace]), sessionId: String(payload.sid) }
     },
     jwks: async () => ({ keys: (await keysNotOlderThan(freshMs)).map(key => key.publicJwk) }),
+  }
+}
+
+/** How the person proved who they are, as the provider said it (RFC 9068 §2.2.1); what it did not say is left out. */
+function authenticationClaims({ authTime, acr, amr }: Session): Record<string, unknown> {
+  return {
+    ...(authTime !== null && { auth_time: Date.parse(authTime) / 1000 }),
+    ...(acr !== null && { acr }),
+    ...(amr !== null && { amr }),
   }
 }
 

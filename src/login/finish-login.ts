@@ -4,6 +4,7 @@ import { AppError, type ErrorCode } from '../errors.ts'
 import { checkResponseIssuer, readAuthorizationResponse } from '../oidc/authorization-response.ts'
 import type { AuthorizationResponse, ProvenSignIn } from '../oidc/provider.ts'
 import { ssoUrls, type LoginConfig } from '../sso/sso-config.ts'
+import { checkAuthentication } from './authentication.ts'
 import { failedUrl, signedInUrl, startUrl } from './front-end.ts'
 import { AttemptRefusal, awaitOutcome, recordLoginRefusal, recordRestart, takeAttempt } from './login-attempts.ts'
 import type { AttemptOutcome, LoginAttempt } from './login-attempts.ts'
@@ -50,6 +51,9 @@ export async function finishLogin(dependencies: LoginDependencies, callback: Cal
       return endWith({ outcome: 'restarted' })
     }
     proven = await exchangeCode(dependencies, { attempt, response, loginConfig })
+    const { startedAt } = attempt
+    const { clockToleranceSeconds } = config
+    checkAuthentication(proven.claims, { policy: loginConfig, startedAt, clockToleranceSeconds })
     const code = await signIn(dependencies, { attempt, loginConfig, proven, visitor })
     return endWith({ outcome: 'signed_in', exchangeCode: code })
   } catch (error) {

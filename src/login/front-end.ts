@@ -13,7 +13,7 @@ export interface StartRequest {
 
 export interface StartChanges {
   restarts?: number | undefined
-  /** Asks the provider for another account (Core §3.1.2.1). */
+  /** Asks the provider for another account, or to authenticate anew (Core §3.1.2.1). */
   prompt?: 'select_account' | 'login' | undefined
 }
 
@@ -31,6 +31,25 @@ export function startUrl(config: Config, start: StartRequest, { restarts = 0, pr
 export function signedInUrl(config: Config, returnTo: string, exchangeCode: string): string {
   const url = new URL(config.frontendSignedInPath, new URL(returnTo).origin)
   url.searchParams.set('code', exchangeCode)
+  return url.href
+}
+
+export interface InitiatedStart {
+  workspaceId: string
+  /** As a StartRequest has it. */
+  returnTo: string
+  loginHint?: string | undefined
+}
+
+/**
+ * The front-end's page that begins a sign-in on behalf of the provider's portal: only the front-end can make the verifier
+ * that the exchange code will be bound to.
+ */
+export function initiatedUrl(config: Config, { workspaceId, returnTo, loginHint }: InitiatedStart): string {
+  const url = new URL(config.frontendInitiatePath, new URL(returnTo).origin)
+  url.searchParams.set('workspace', workspaceId)
+  url.searchParams.set('return_to', returnTo)
+  if (loginHint !== undefined) url.searchParams.set('login_hint', loginHint)
   return url.href
 }
 
@@ -64,6 +83,14 @@ const ofAccount = new Set<ErrorCode>([
   'sso_identity_link_required',
 ])
 
+/** Refusals of how the person signed in at the provider: trying again means doing so afresh. */
+const ofAuthentication = new Set<ErrorCode>(['sso_authentication_too_old', 'sso_authentication_too_weak'])
+
+function retryPrompt(code: ErrorCode): StartChanges['prompt'] {
+  if (ofAuthentication.has(code)) return 'login'
+  return ofAccount.has(code) ? 'select_account' : undefined
+}
+
 /**
  * The front-end's page for a sign-in that failed: a stable code and a reference, and where it makes sense the URL of
  * another try. Nothing that the provider said is in it.
@@ -75,8 +102,7 @@ export function failedUrl(config: Config, { code, ref, start, domain }: Failure)
   url.searchParams.set('ref', ref)
   if (domain !== undefined) url.searchParams.set('domain', domain)
   if (start && !final.has(code)) {
-    const prompt = ofAccount.has(code) ? 'select_account' : undefined
-    url.searchParams.set('retry', startUrl(config, start, { prompt }))
+    url.searchParams.set('retry', startUrl(config, start, { prompt: retryPrompt(code) }))
   }
   return url.href
 }

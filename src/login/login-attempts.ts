@@ -19,6 +19,8 @@ export interface LoginAttempt extends StartRequest {
   configVersion: number
   /** How often this chain of attempts was begun anew by itself. */
   restarts: number
+  /** ISO 8601. */
+  startedAt: string
 }
 
 /** What leaves the process once: the state and nonce to the provider, the browser secret as a cookie. */
@@ -149,6 +151,7 @@ const take = prepared<{ workspaceId: string; stateHash: Buffer; browserHash: Buf
     )
     SELECT workspace_id AS "workspaceId", state_hash AS "stateHash", nonce, verifier_sealed AS "verifierSealed", issuer,
            config_version AS "configVersion", return_to AS "returnTo", handoff_challenge AS "handoffChallenge", restarts,
+           created_at AS "startedAt",
            CASE WHEN EXISTS (SELECT FROM taken) THEN 'first'
                 WHEN taken_at IS NULL AND expires_at <= now() THEN 'expired'
                 WHEN NOT same_browser THEN 'other_browser'

@@ -12,22 +12,31 @@ const maxLength = 2048
  * @throws {AppError} `sso_return_to_invalid`
  */
 export function parseReturnTo(text: string | undefined, frontendOrigins: readonly string[]): string {
-  const [origin] = frontendOrigins
-  if (origin === undefined) throw new Error('FRONTEND_ORIGINS is empty.')
-  if (text === undefined) return `${origin}/`
-  const isPath = /^\/(?!\/)/.test(text)
-  const isAbsolute = /^https?:\/\//i.test(text)
-  if (text.length > maxLength || /[\s\p{Cc}\\]/u.test(text) || !(isPath || isAbsolute)) throw invalid()
-  const url = URL.parse(text, origin)
-  if (!url || !frontendOrigins.includes(url.origin) || url.username !== '' || url.password !== '') throw invalid()
-  // The same traps once more for routers that decode a path before they use it.
-  if (url.pathname.startsWith('//') || /%(?:[01][\da-f]|5c|7f)/i.test(url.pathname)) throw invalid()
-  return url.href
-}
-
-function invalid(): AppError {
-  return new AppError(
+  const returnTo = text === undefined ? frontPage(frontendOrigins) : findReturnTo(text, frontendOrigins)
+  if (returnTo !== undefined) return returnTo
+  throw new AppError(
     'sso_return_to_invalid',
     'return_to must be a path such as /inbox, or a URL at an origin of the front-end (FRONTEND_ORIGINS).',
   )
+}
+
+/** The same, with the front page in place of what leads nowhere: for links that others have made. */
+export function returnToOrFrontPage(text: string | undefined, frontendOrigins: readonly string[]): string {
+  return findReturnTo(text ?? '/', frontendOrigins) ?? frontPage(frontendOrigins)
+}
+
+function frontPage([origin]: readonly string[]): string {
+  if (origin === undefined) throw new Error('FRONTEND_ORIGINS is empty.')
+  return `${origin}/`
+}
+
+function findReturnTo(text: string, frontendOrigins: readonly string[]): string | undefined {
+  const isPath = /^\/(?!\/)/.test(text)
+  const isAbsolute = /^https?:\/\//i.test(text)
+  if (text.length > maxLength || /[\s\p{Cc}\\]/u.test(text) || !(isPath || isAbsolute)) return undefined
+  const url = URL.parse(text, frontPage(frontendOrigins))
+  if (!url || !frontendOrigins.includes(url.origin) || url.username !== '' || url.password !== '') return undefined
+  // The same traps once more for routers that decode a path before they use it.
+  if (url.pathname.startsWith('//') || /%(?:[01][\da-f]|5c|7f)/i.test(url.pathname)) return undefined
+  return url.href
 }

@@ -3,9 +3,9 @@ import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
 import { z } from 'zod'
 import { AppError } from '../errors.ts'
 import { clearAttemptCookie, readAttemptCookie, setAttemptCookie } from '../http/attempt-cookies.ts'
-import { workspaceParams } from '../http/params.ts'
+import { setBrowserHeaders } from '../http/browser-headers.ts'
+import { loginHint, workspaceParams } from '../http/params.ts'
 import { logRefusal, problemErrors, problemResponses, problemStatus } from '../http/problem.ts'
-import { isSecure } from '../http/session-cookie.ts'
 import { asRefusal, finishLogin, refuseLogin } from './finish-login.ts'
 import { failedUrl, type StartRequest } from './front-end.ts'
 import { AttemptRefusal } from './login-attempts.ts'
@@ -24,18 +24,12 @@ const startQuery = z.strictObject({
     description: 'base64url(SHA-256(verifier)) of a random verifier that the front-end keeps for POST /v1/sessions',
     example: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM',
   }),
-  prompt: z.enum(['select_account', 'login']).optional().meta({ description: 'Asks the provider for another account' }),
+  login_hint: loginHint.optional(),
+  prompt: z.enum(['select_account', 'login']).optional().meta({
+    description: 'Asks the provider for another account, or for a new authentication',
+  }),
   restarts: z.coerce.number().int().min(0).max(1).optional().meta({ description: 'Set by this service only' }),
 })
-
-/** Sent with every answer under /sso: none of it may be kept, framed, or named in a Referer. */
-const browserHeaders = {
-  'cache-control': 'no-store',
-  'referrer-policy': 'no-referrer',
-  'x-frame-options': 'DENY',
-  'x-content-type-options': 'nosniff',
-  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
-}
 
 /** Refusals that a front-end's developer sees rather than the person: answered in place, without an entry. */
 const answeredInPlace = new Set(['rate_limited', 'sso_return_to_invalid', 'sso_handoff_invalid', 'invalid'])
@@ -47,8 +41,7 @@ export const loginRoutes: FastifyPluginAsyncZodOpenApi<LoginDependencies> = asyn
   const starts = createRateLimit({ perMinute: config.loginStartsPerMinute })
   const callbacks = createRateLimit({ perMinute: config.loginStartsPerMinute })
   app.addHook('onRequest', async (request, reply) => {
-    reply.headers(browserHeaders)
-    if (isSecure(config)) reply.header('strict-transport-security', 'max-age=31536000')
+    setBrowserHeaders(config, reply)
     refuseOtherMethods(request, reply)
   })
   const shared = { tags: ['Sign-in'], security: [], params: workspaceParams }
@@ -74,7 +67,7 @@ export const loginRoutes: FastifyPluginAsyncZodOpenApi<LoginDependencies> = asyn
     async (request, reply) => {
       if (isPrefetch(request)) return reply.code(204).send()
       const { workspaceId } = request.params
-      const { return_to: returnTo, handoff_challenge: challenge, prompt, restarts } = request.query
+      const { return_to: returnTo, handoff_challenge: challenge, login_hint, prompt, restarts } = request.query
       const start = {
         workspaceId,
         returnTo: parseReturnTo(returnTo, config.frontendOrigins),
@@ -83,7 +76,7 @@ export const loginRoutes: FastifyPluginAsyncZodOpenApi<LoginDependencies> = asyn
       const network = visitorNetwork(request.ip)
       starts.use(network)
       const begin = async () => {
-        const started = await startLogin(dependencies, { start, network, prompt, restarts })
+        const started = await startLogin(dependencies, { start, network, prompt, restarts, loginHint: login_hint })
         setAttemptCookie(config, { request, reply }, started)
         return started.location
       }

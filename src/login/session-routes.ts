@@ -3,9 +3,13 @@ import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
 import { z } from 'zod'
 import { AppError } from '../errors.ts'
 import { refuseForeignOrigin } from '../http/admin-auth.ts'
+import { id } from '../http/params.ts'
 import { problemErrors, problemResponses } from '../http/problem.ts'
 import { clearSessionCookie, readSessionCookie, setSessionCookie } from '../http/session-cookie.ts'
-import { getSessionByToken, type Session } from '../members/sessions.ts'
+import { endSessions } from '../members/end-sessions.ts'
+import { listedSession } from '../members/session-schema.ts'
+import { getSessionByToken, listSessions, sessionActor, type Session } from '../members/sessions.ts'
+import { idPageQuery, pageOf } from '../page.ts'
 import type { AccessTokens } from './access-tokens.ts'
 import { redeemExchangeCode } from './exchange.ts'
 import { signOut, type SignOutDependencies } from './sign-out.ts'
@@ -59,8 +63,15 @@ const signedOut = z
       .url()
       .optional()
       .meta({ description: "Open it to end the provider's own session too; absent where there is none to end" }),
+    state: z.string().optional().meta({
+      description: 'Keep it: the browser comes back from endSessionUrl to the signed-out page with the same state',
+    }),
   })
   .meta({ id: 'SignedOut' })
+
+const ownSession = z
+  .object({ ...listedSession, current: z.boolean().meta({ description: 'The one that asks' }) })
+  .meta({ id: 'OwnSession' })
 
 const jwks = z
   .object({ keys: z.array(z.record(z.string(), z.unknown())) })
@@ -103,7 +114,7 @@ export const sessionRoutes: FastifyPluginAsyncZodOpenApi<SessionRoutes> = async 
       const answer = { ...(await answerOf(redeemed.session)), returnTo }
       reply.code(201)
       if (request.headers['sec-fetch-site'] === 'cross-site') return { ...answer, sessionToken }
-      setSessionCookie(config, reply, sessionToken)
+      setSessionCookie(config, reply, { token: sessionToken, expiresAt: answer.expiresAt })
       return answer
     },
   )
@@ -119,7 +130,7 @@ export const sessionRoutes: FastifyPluginAsyncZodOpenApi<SessionRoutes> = async 
         response: { 200: session, ...problemResponses('session_ended') },
       },
     },
-    async request => answerOf(await getSessionByToken(db, sessionTokenOf(request), config.sessionIdleMinutes)),
+    async request => answerOf(await getSessionByToken(db, sessionTokenOf(request))),
   )
 
   app.delete(
@@ -137,9 +148,68 @@ export const sessionRoutes: FastifyPluginAsyncZodOpenApi<SessionRoutes> = async 
     async (request, reply) => {
       const token = sessionTokenOf(request)
       clearSessionCookie(config, reply)
-      const ending = await getSessionByToken(db, token, config.sessionIdleMinutes)
-      const endSessionUrl = await signOut(dependencies, { session: ending, requestId: request.id })
-      return endSessionUrl === undefined ? {} : { endSessionUrl }
+      const ending = await getSessionByToken(db, token)
+      return (await signOut(dependencies, { session: ending, scope: 'here', requestId: request.id })) ?? {}
+    },
+  )
+
+  app.get(
+    '/v1/sessions',
+    {
+      schema: {
+        ...signedIn,
+        operationId: 'listSessions',
+        summary: 'Where I am signed in',
+        querystring: idPageQuery.strict(),
+        response: { 200: pageOf(ownSession), ...problemResponses('session_ended') },
+      },
+    },
+    async request => {
+      const { workspaceId, memberId, id: currentId } = await getSessionByToken(db, sessionTokenOf(request))
+      const page = await listSessions(db, { workspaceId, memberId, ...request.query })
+      return { ...page, items: page.items.map(each => ({ ...each, current: each.id === currentId })) }
+    },
+  )
+
+  app.delete(
+    '/v1/sessions',
+    {
+      schema: {
+        ...signedIn,
+        operationId: 'deleteSessions',
+        summary: 'Sign out everywhere',
+        description: 'All sessions of the member end before the answer is sent, the one that asks included.',
+        response: { 200: signedOut, ...problemResponses('session_ended') },
+      },
+    },
+    async (request, reply) => {
+      const token = sessionTokenOf(request)
+      clearSessionCookie(config, reply)
+      const ending = await getSessionByToken(db, token)
+      return (await signOut(dependencies, { session: ending, scope: 'everywhere', requestId: request.id })) ?? {}
+    },
+  )
+
+  app.delete(
+    '/v1/sessions/:sessionId',
+    {
+      schema: {
+        ...signedIn,
+        params: z.object({ sessionId: id }),
+        operationId: 'deleteOwnSession',
+        summary: 'Sign out on another device',
+        response: { 204: { description: 'The session is over' }, ...problemResponses('session_ended') },
+      },
+    },
+    async (request, reply) => {
+      const mine = await getSessionByToken(db, sessionTokenOf(request))
+      const { workspaceId, memberId } = mine
+      const actor = { ...sessionActor(mine), requestId: request.id }
+      const ending = { ...request.params, workspaceId, memberId, reason: 'signed_out', actor } as const
+      if ((await endSessions(db, ending)) === 0) {
+        throw new AppError('not_found', 'You have no such session, or it is over already.')
+      }
+      return reply.code(204).send()
     },
   )
 
@@ -160,10 +230,10 @@ export const sessionRoutes: FastifyPluginAsyncZodOpenApi<SessionRoutes> = async 
   )
 
   async function answerOf(live: Session): Promise<z.output<typeof session>> {
-    const { id, workspaceId, memberId, email, displayName, role, expiresAt, authTime, acr, amr } = live
+    const { workspaceId, memberId, email, displayName, role, expiresAt, authTime, acr, amr } = live
     const token = await accessTokens.sign(live)
     return {
-      id,
+      id: live.id,
       workspaceId,
       member: { id: memberId, email, displayName, role },
       ...token,

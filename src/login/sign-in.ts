@@ -10,6 +10,7 @@ import { makeOpaqueToken } from '../opaque-token.ts'
 import type { SecretBox } from '../sso/secret-box.ts'
 import type { LoginConfig } from '../sso/sso-config.ts'
 import { uuid7 } from '../uuid7.ts'
+import { readSeconds, readSessionExpiry } from './authentication.ts'
 import { followAddress } from './contact-address.ts'
 import { cleanText, decideLinking, deactivated, readPerson } from './linking.ts'
 import type { Candidate, LinkingDecision, LinkingFacts, LinkingRules, Person } from './linking.ts'
@@ -50,6 +51,7 @@ interface SessionValues {
   address: string | null
   userAgent: string | null
   hours: number
+  idleMinutes: number
   codeHash: Buffer
   codeSealed: Buffer
   stateHash: Buffer
@@ -80,10 +82,10 @@ const startSession = prepared<SessionValues, KnownMember>(
          FOR SHARE OF m
     ), session AS (
       INSERT INTO sessions (workspace_id, id, member_id, issuer, subject, idp_session_id, id_token_sealed, auth_time, acr,
-                            amr, address, user_agent, expires_at)
+                            amr, address, user_agent, idle_minutes, expires_at)
       SELECT ${p.workspaceId}::uuid, ${p.sessionId}::uuid, id, ${p.issuer}::text, ${p.subject}::text,
              ${p.idpSessionId}::text, ${p.idTokenSealed}::bytea, to_timestamp(${p.authTime}::float8), ${p.acr}::text,
-             ${p.amr}::text[], ${p.address}::inet, ${p.userAgent}::text,
+             ${p.amr}::text[], ${p.address}::inet, ${p.userAgent}::text, ${p.idleMinutes}::int,
              least(now() + ${p.hours}::int * interval '1 hour', to_timestamp(${p.sessionExpiry}::float8))
         FROM person WHERE status = 'active'
       RETURNING id, member_id
@@ -164,9 +166,8 @@ function sessionValues(
     sessionId,
     idpSessionId: textClaim(claims.sid),
     idTokenSealed: box.seal(idToken, idTokenContext(workspaceId, sessionId)),
-    authTime: secondsClaim(claims.auth_time),
-    // OpenID Connect Enterprise Extensions: a hard end, which our own limits may only bring forward.
-    sessionExpiry: secondsClaim(claims.session_expiry),
+    authTime: readSeconds(claims.auth_time),
+    sessionExpiry: readSessionExpiry(claims),
     acr: textClaim(claims.acr),
     amr: Array.isArray(claims.amr)
       ? claims.amr
@@ -174,7 +175,8 @@ function sessionValues(
           .filter(each => each !== null)
           .slice(0, 20)
       : null,
-    hours: config.sessionHours,
+    hours: loginConfig.sessionHours ?? config.sessionHours,
+    idleMinutes: loginConfig.sessionIdleMinutes ?? config.sessionIdleMinutes,
     codeHash: exchangeCode.hash,
     codeSealed: sealOutcomeCode(box, attempt, exchangeCode.token),
     stateHash: attempt.stateHash,
@@ -191,10 +193,6 @@ export function idTokenContext(workspaceId: string, sessionId: string): string {
 
 function textClaim(value: unknown): string | null {
   return typeof value === 'string' ? (cleanText(value, 255) ?? null) : null
-}
-
-function secondsClaim(value: unknown): number | null {
-  return typeof value === 'number' && Number.isInteger(value) && value > 0 && value < 1e11 ? value : null
 }
 
 interface Linking {

@@ -1,6 +1,8 @@
+import { randomBytes } from 'node:crypto'
 import type { Config } from '../config.ts'
 import type { Db } from '../db/database.ts'
-import { endSession, sessionActor, type Session } from '../members/sessions.ts'
+import { endSessions } from '../members/end-sessions.ts'
+import { sessionActor, type Session } from '../members/sessions.ts'
 import type { Providers } from '../oidc/provider.ts'
 import type { SecretBox } from '../sso/secret-box.ts'
 import { findLoginConfig } from '../sso/sso-config.ts'
@@ -13,16 +15,32 @@ export interface SignOutDependencies {
   providers: Providers
 }
 
+export interface SignOut {
+  session: Session
+  /** This session, or all of the member. */
+  scope: 'here' | 'everywhere'
+  requestId: string
+}
+
+/** Where the browser can end the provider's session too (RP-Initiated Logout 1.0 §2). */
+export interface ProviderSignOut {
+  endSessionUrl: string
+  /** Comes back with the browser (§3), for the front-end to compare. */
+  state: string
+}
+
 /**
- * Ends a session: ours first and for certain, then as an offer the provider's (RP-Initiated Logout 1.0 §2).
- * @returns where the browser can end the provider's session too; undefined where the provider has no such place
+ * Signs out: here first and for certain, since the browser may never come back from the provider; that is then an offer.
+ * @returns undefined where the provider has no place to sign out, or is not the workspace's any more
  */
 export async function signOut(
   { config, db, box, providers }: SignOutDependencies,
-  { session, requestId }: { session: Session; requestId: string },
-): Promise<string | undefined> {
-  const { workspaceId, id } = session
-  await db.transaction().execute(trx => endSession(trx, { ...sessionActor(session), requestId }))
+  { session, scope, requestId }: SignOut,
+): Promise<ProviderSignOut | undefined> {
+  const { workspaceId, id, memberId } = session
+  const actor = { ...sessionActor(session), requestId }
+  const everywhere = { workspaceId, memberId, reason: 'signed_out_everywhere', actor } as const
+  await endSessions(db, scope === 'everywhere' ? everywhere : { ...everywhere, sessionId: id, reason: 'signed_out' })
   const signIn = await db
     .selectFrom('sessions')
     .select(['issuer', 'id_token_sealed as idTokenSealed'])
@@ -31,10 +49,13 @@ export async function signOut(
     .executeTakeFirst()
   const loginConfig = await findLoginConfig(db, box, workspaceId)
   if (!signIn?.idTokenSealed || loginConfig?.issuer !== signIn.issuer) return undefined
-  return providers.endSessionUrl({
+  const state = randomBytes(16).toString('base64url')
+  const endSessionUrl = await providers.endSessionUrl({
     issuer: signIn.issuer,
     clientId: loginConfig.clientId,
     idToken: box.open(signIn.idTokenSealed, idTokenContext(workspaceId, id)),
     postLogoutRedirectUri: `${config.frontendOrigins[0]}${config.frontendSignedOutPath}`,
+    state,
   })
+  return endSessionUrl === undefined ? undefined : { endSessionUrl, state }
 }

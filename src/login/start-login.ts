@@ -4,6 +4,7 @@ import { AppError } from '../errors.ts'
 import type { Providers } from '../oidc/provider.ts'
 import type { SecretBox } from '../sso/secret-box.ts'
 import { findLoginConfig, ssoUrls, type LoginConfig } from '../sso/sso-config.ts'
+import { authenticationParameters } from './authentication.ts'
 import type { StartChanges, StartRequest } from './front-end.ts'
 import { makeAttemptSecrets, saveAttempt } from './login-attempts.ts'
 
@@ -22,6 +23,14 @@ export interface StartedLogin {
   browserSecret: string
 }
 
+export interface NewLogin extends StartChanges {
+  start: StartRequest
+  /** visitorNetwork of the browser's address. */
+  network: string
+  /** Who is about to sign in, for the provider's page (Core §3.1.2.1). It goes no further and proves nothing. */
+  loginHint?: string | undefined
+}
+
 /**
  * Begins a sign-in: two round trips to the database, and none to the provider while its metadata is known.
  * @throws {AppError} `sso_not_configured`, `sso_disabled`, `sso_secret_missing`, `sso_idp_unreachable`, `sso_idp_error`,
@@ -29,7 +38,7 @@ export interface StartedLogin {
  */
 export async function startLogin(
   { config, db, box, providers }: LoginDependencies,
-  { start, network, restarts = 0, prompt }: StartChanges & { start: StartRequest; network: string },
+  { start, network, restarts = 0, prompt, loginHint }: NewLogin,
 ): Promise<StartedLogin> {
   const { workspaceId } = start
   const loginConfig = await getOpenLoginConfig(db, box, workspaceId)
@@ -38,7 +47,12 @@ export async function startLogin(
   const { state, nonce, codeChallenge, browserSecret } = secrets
   const { redirectUri } = ssoUrls(config.publicUrl, workspaceId)
   const request = { issuer, clientId, redirectUri, state, nonce, codeChallenge }
-  const location = await providers.authorizationUrl({ ...request, ...(prompt && { extra: { prompt } }) })
+  const extra = {
+    ...authenticationParameters(loginConfig),
+    ...(prompt && { prompt }),
+    ...(loginHint !== undefined && { login_hint: loginHint }),
+  }
+  const location = await providers.authorizationUrl({ ...request, extra })
   const limits = { minutes: config.loginAttemptMinutes, openAttempts: config.loginOpenAttempts }
   await saveAttempt(db, box, { start, secrets, issuer, configVersion: version, restarts, network, limits })
   return { location, state, browserSecret }

@@ -13,6 +13,7 @@ const expired: { table: string; where: RawBuilder<unknown> }[] = [
   { table: 'sessions', where: sql`token_hash IS NULL AND created_at < now() - interval '5 minutes'` },
   // A month in which an admin can see who was signed in.
   { table: 'sessions', where: sql`expires_at < now() - interval '30 days'` },
+  { table: 'logout_tokens', where: sql`expires_at < now()` },
   { table: 'signing_keys', where: sql`expires_at < now()` },
 ]
 

@@ -1,10 +1,10 @@
 import { sql } from 'kysely'
 import type { Actor } from '../actor.ts'
-import { recordActivity } from '../activity/activity.ts'
 import type { Db, Trx } from '../db/database.ts'
 import { prepared } from '../db/prepared.ts'
 import { AppError } from '../errors.ts'
 import { readOpaqueToken } from '../opaque-token.ts'
+import { toPage, type Page } from '../page.ts'
 
 /** A live session with what its holder may know of it. */
 export interface Session {
@@ -26,7 +26,6 @@ export interface SessionKey {
   /** By the hash of its token, or by its id where an access token names it. */
   tokenHash: Buffer | null
   sessionId: string | null
-  idleMinutes: number
 }
 
 /**
@@ -36,7 +35,7 @@ export interface SessionKey {
  */
 const findLiveSession = prepared<SessionKey, Session>(
   'session_find_live',
-  ({ workspaceId, tokenHash, sessionId, idleMinutes }) => sql`
+  ({ workspaceId, tokenHash, sessionId }) => sql`
     WITH found AS (
       SELECT s.workspace_id, s.id, s.member_id, m.email, m.display_name, m.role, s.auth_time, s.acr, s.amr,
              s.created_at, s.expires_at, s.last_seen_at
@@ -44,7 +43,7 @@ const findLiveSession = prepared<SessionKey, Session>(
        WHERE s.workspace_id = ${workspaceId}::uuid
          AND (s.token_hash = ${tokenHash}::bytea OR (s.id = ${sessionId}::uuid AND s.token_hash IS NOT NULL))
          AND s.ended_at IS NULL AND s.expires_at > now()
-         AND s.last_seen_at > now() - ${idleMinutes}::int * interval '1 minute'
+         AND s.last_seen_at > now() - s.idle_minutes * interval '1 minute'
          AND m.status = 'active'
     ), seen AS (
       UPDATE sessions s SET last_seen_at = now()
@@ -60,11 +59,10 @@ const findLiveSession = prepared<SessionKey, Session>(
  * The session of a session token.
  * @throws {AppError} `session_ended` where the token is none, or its session is over for whatever reason
  */
-export async function getSessionByToken(db: Db, token: string, idleMinutes: number): Promise<Session> {
+export async function getSessionByToken(db: Db, token: string): Promise<Session> {
   const read = readOpaqueToken('ses', token)
   if (!read) throw sessionEnded()
-  const key = { workspaceId: read.workspaceId, tokenHash: read.hash, sessionId: null, idleMinutes }
-  const [session] = await findLiveSession(db, key)
+  const [session] = await findLiveSession(db, { workspaceId: read.workspaceId, tokenHash: read.hash, sessionId: null })
   if (!session) throw sessionEnded()
   return session
 }
@@ -75,14 +73,14 @@ export async function getSessionByToken(db: Db, token: string, idleMinutes: numb
  */
 export async function getSessionById(
   db: Db,
-  { workspaceId, sessionId, idleMinutes }: { workspaceId: string; sessionId: string; idleMinutes: number },
+  { workspaceId, sessionId }: { workspaceId: string; sessionId: string },
 ): Promise<Session> {
-  const [session] = await findLiveSession(db, { workspaceId, tokenHash: null, sessionId, idleMinutes })
+  const [session] = await findLiveSession(db, { workspaceId, tokenHash: null, sessionId })
   if (!session) throw sessionEnded()
   return session
 }
 
-export function sessionEnded(): AppError {
+function sessionEnded(): AppError {
   return new AppError('session_ended', 'The session is over. Sign in again.')
 }
 
@@ -92,24 +90,87 @@ export function sessionActor(session: Session): Actor {
   return { type: 'member', id: memberId, workspaceId, role, sessionId: id }
 }
 
-/** Ends a session by its holder's wish. Ending one that is over already changes nothing. */
-export async function endSession(trx: Trx, actor: Actor): Promise<void> {
-  const { workspaceId, sessionId, id: memberId } = actor
-  if (workspaceId === undefined || sessionId === undefined) return
-  const ended = await trx
+/** Where somebody is signed in, as they and the admins of their workspace see it. */
+export interface ListedSession {
+  id: string
+  memberId: string
+  /** Of the browser at the sign-in. */
+  address: string | null
+  userAgent: string | null
+  authTime: string | null
+  acr: string | null
+  amr: string[] | null
+  createdAt: string
+  lastSeenAt: string
+  /** At the latest; sooner where it is not used. */
+  expiresAt: string
+}
+
+export interface SessionFilter {
+  workspaceId: string
+  memberId?: string | undefined
+  limit: number
+  after?: string | undefined
+}
+
+/** The live sessions of a workspace, or of one member, oldest first. */
+export async function listSessions(db: Db, filter: SessionFilter): Promise<Page<ListedSession>> {
+  const { workspaceId, memberId, limit, after } = filter
+  let query = db
+    .selectFrom('sessions as s')
+    .innerJoin('members as m', join =>
+      join.onRef('m.workspace_id', '=', 's.workspace_id').onRef('m.id', '=', 's.member_id'),
+    )
+    .select([
+      's.id',
+      's.member_id as memberId',
+      's.user_agent as userAgent',
+      's.auth_time as authTime',
+      's.acr',
+      's.amr',
+    ])
+    .select(['s.created_at as createdAt', 's.last_seen_at as lastSeenAt', 's.expires_at as expiresAt'])
+    .select(sql<string | null>`host(s.address)`.as('address'))
+    .where('s.workspace_id', '=', workspaceId)
+    .where('s.token_hash', 'is not', null)
+    .where('s.ended_at', 'is', null)
+    .where('s.expires_at', '>', sql<string>`now()`)
+    .where(sql<boolean>`s.last_seen_at > now() - s.idle_minutes * interval '1 minute'`)
+    .where('m.status', '=', 'active')
+    .orderBy('s.id')
+    .limit(limit + 1)
+  if (memberId !== undefined) query = query.where('s.member_id', '=', memberId)
+  if (after !== undefined) query = query.where('s.id', '>', after)
+  return toPage(await query.execute(), limit, last => last.id)
+}
+
+export interface SessionLifetimes {
+  /** From the sign-in on, used or not. */
+  sessionHours: number
+  /** Without being used. */
+  sessionIdleMinutes: number
+}
+
+/**
+ * Brings live sessions inside lifetimes that have become shorter. Longer ones are for new sessions: a session that has run
+ * out never comes back.
+ * @returns how many were shortened
+ */
+export async function shortenSessions(
+  trx: Trx,
+  { workspaceId, sessionHours, sessionIdleMinutes }: SessionLifetimes & { workspaceId: string },
+): Promise<number> {
+  const end = sql<string>`created_at + ${sessionHours}::int * interval '1 hour'`
+  const shortened = await trx
     .updateTable('sessions')
-    .set({ ended_at: sql`now()`, end_reason: 'signed_out' })
+    .set({
+      expires_at: sql`least(expires_at, ${end})`,
+      idle_minutes: sql`least(idle_minutes, ${sessionIdleMinutes}::int)`,
+    })
     .where('workspace_id', '=', workspaceId)
-    .where('id', '=', sessionId)
     .where('ended_at', 'is', null)
+    .where('expires_at', '>', sql<string>`now()`)
+    .where(({ or, eb }) => or([eb('expires_at', '>', end), eb('idle_minutes', '>', sessionIdleMinutes)]))
     .executeTakeFirst()
-  if (ended.numUpdatedRows === 0n) return
-  await recordActivity(trx, {
-    workspaceId,
-    action: 'session.ended',
-    actor,
-    memberId,
-    target: { type: 'session', id: sessionId },
-    detail: { reason: 'signed_out' },
-  })
+  return Number(shortened.numUpdatedRows)
 }

@@ -63,6 +63,12 @@ const ssoConfig = z
     }),
     enforced: z.literal(false),
     redirectUri: z.string().meta({ description: 'Register this one at the provider' }),
+    initiateLoginUri: z.string().meta({
+      description: "The provider's portal sends people here who start there (OpenID Connect Core §4)",
+    }),
+    backchannelLogoutUri: z.string().meta({
+      description: 'The provider sends logout tokens here (OpenID Connect Back-Channel Logout 1.0)',
+    }),
     startUrl: z.string().meta({ description: 'Where a sign-in starts, with return_to and handoff_challenge' }),
     endpoints: z
       .object({

@@ -29,6 +29,11 @@ export interface LoginConfig extends SsoSettings {
   version: number
   /** The domains that this workspace has proved to be its own. */
   verifiedDomains: string[]
+  /** The workspace's policy (sign-in-policy.ts); null: the operator's lifetime. */
+  sessionHours: number | null
+  sessionIdleMinutes: number | null
+  maxAgeSeconds: number | null
+  acrValues: string[]
 }
 
 /** What is stored, with the newest secret still sealed. */
@@ -59,8 +64,11 @@ const findConfig = prepared<{ workspaceId: string }, LoginConfigRow>(
   ({ workspaceId }) => sql`
     SELECT c.workspace_id AS "workspaceId", ${settings}, s.ids AS "secretIds", s.sealed AS "sealedSecrets",
            ARRAY(SELECT d.domain FROM domains d WHERE d.workspace_id = c.workspace_id AND d.verified_at IS NOT NULL)
-             AS "verifiedDomains"
+             AS "verifiedDomains",
+           p.session_hours AS "sessionHours", p.session_idle_minutes AS "sessionIdleMinutes",
+           p.max_age_seconds AS "maxAgeSeconds", coalesce(p.acr_values, '{}') AS "acrValues"
       FROM sso_configs c
+      LEFT JOIN sign_in_policies p ON p.workspace_id = c.workspace_id
      CROSS JOIN LATERAL (
        SELECT coalesce(array_agg(s.id::text ORDER BY s.id DESC), '{}') AS ids,
               coalesce(array_agg(s.sealed ORDER BY s.id DESC), '{}') AS sealed
@@ -107,8 +115,22 @@ export function secretContext(workspaceId: string, id: string): string {
   return `sso_client_secrets/${workspaceId}/${id}`
 }
 
+export interface SsoUrls {
+  redirectUri: string
+  /** Where the provider's portal sends people who start there (Core 1.0 §4). */
+  initiateLoginUri: string
+  /** Where the provider sends logout tokens (Back-Channel Logout 1.0 §2.2). */
+  backchannelLogoutUri: string
+  startUrl: string
+}
+
 /** What an admin registers at the provider, and where people start. One callback a workspace is a defence against mix-up. */
-export function ssoUrls(publicUrl: string, workspaceId: string): { redirectUri: string; startUrl: string } {
+export function ssoUrls(publicUrl: string, workspaceId: string): SsoUrls {
   const base = `${publicUrl}/sso/${workspaceId}`
-  return { redirectUri: `${base}/callback`, startUrl: `${base}/start` }
+  return {
+    redirectUri: `${base}/callback`,
+    initiateLoginUri: `${base}/initiate`,
+    backchannelLogoutUri: `${base}/backchannel-logout`,
+    startUrl: `${base}/start`,
+  }
 }

@@ -154,6 +154,7 @@ export async function startSession({ db }: Pick<TestApp, 'db'>, member: Json): P
       token_hash: hash,
       issuer: 'https://idp.example.com',
       subject: member.id,
+      idle_minutes: 60,
       expires_at: new Date(Date.now() + 3_600_000).toISOString(),
     })
     .execute()

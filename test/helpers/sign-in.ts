@@ -99,6 +99,7 @@ async function makeAcme(test: TestApp, idp: ScriptedProvider, config: Record<str
 
 export interface StartOptions extends AuthorizeOptions {
   returnTo?: string
+  loginHint?: string
   headers?: Record<string, string>
   address?: string
 }
@@ -158,10 +159,11 @@ export function makeBrowser({ test, idp }: Pick<SignInWorld, 'test' | 'idp'>): B
           remoteAddress: address,
         }),
       ),
-    start: async (acme, { returnTo, headers, address } = {}) => {
+    start: async (acme, { returnTo, loginHint, headers, address } = {}) => {
       const query = new URLSearchParams({
         handoff_challenge: challenge,
         ...(returnTo !== undefined && { return_to: returnTo }),
+        ...(loginHint !== undefined && { login_hint: loginHint }),
       })
       const reply = await browser.get(`/sso/${acme.workspaceId}/start?${query.toString()}`, {
         ...(headers && { headers }),

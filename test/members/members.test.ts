@@ -50,7 +50,7 @@ async function makeWorld() {
         .execute()
       await test.db
         .insertInto('sessions')
-        .values({ ...identity, id: uuid7(), expires_at: '2099-01-01T00:00:00Z' })
+        .values({ ...identity, id: uuid7(), idle_minutes: 60, expires_at: '2099-01-01T00:00:00Z' })
         .execute()
     },
     liveSessions: async (memberId: string) =>

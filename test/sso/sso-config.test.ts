@@ -174,7 +174,7 @@ t.test('DELETE ends neither membership nor session, and leaves no secret', async
   const session = { workspace_id: workspaceId, id: uuid7(), member_id: person.id, issuer: good.issuer, subject: 'ana' }
   await db
     .insertInto('sessions')
-    .values({ ...session, expires_at: '2099-01-01T00:00:00Z' })
+    .values({ ...session, idle_minutes: 60, expires_at: '2099-01-01T00:00:00Z' })
     .execute()
   t.equal((await app.inject({ method: 'DELETE', url, headers })).statusCode, 204)
   t.same(await db.selectFrom('sso_client_secrets').selectAll().where('workspace_id', '=', workspaceId).execute(), [])

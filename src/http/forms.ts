@@ -1,0 +1,28 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+
+/** Forms are small here, and come from strangers. */
+const maxBytes = 32_768
+
+/**
+ * Reads form bodies in a scope, as pages and identity providers post them, and nothing else. A field that repeats comes
+ * as an array, which no schema of one value takes.
+ */
+export function readForms(scope: FastifyInstance): void {
+  scope.removeAllContentTypeParsers()
+  const options = { parseAs: 'string', bodyLimit: maxBytes } as const
+  scope.addContentTypeParser<string>(
+    'application/x-www-form-urlencoded',
+    options,
+    async (_request: FastifyRequest, body: string) => readFields(new URLSearchParams(body)),
+  )
+}
+
+function readFields(form: URLSearchParams): Record<string, unknown> {
+  const names = [...new Set(form.keys())]
+  return Object.fromEntries(
+    names.map(name => {
+      const values = form.getAll(name)
+      return [name, values.length === 1 ? values[0] : values]
+    }),
+  )
+}

@@ -1,0 +1,108 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
+import { z } from 'zod'
+import type { Config } from '../config.ts'
+import type { Db } from '../db/database.ts'
+import { AppError } from '../errors.ts'
+import { setBrowserHeaders } from '../http/browser-headers.ts'
+import { readForms } from '../http/forms.ts'
+import { loginHint, workspaceParams } from '../http/params.ts'
+import { problemErrors, problemResponses } from '../http/problem.ts'
+import type { SecretBox } from '../sso/secret-box.ts'
+import { findLoginConfig } from '../sso/sso-config.ts'
+import { initiatedUrl } from './front-end.ts'
+import { createRateLimit } from './rate-limit.ts'
+import { returnToOrFrontPage } from './return-to.ts'
+import { visitorNetwork } from './visitor.ts'
+
+/** Parameters of Core §4, and `client_id` of the Enterprise Extensions; unknown ones are ignored, as Core demands. */
+const initiation = z.object({
+  iss: z.string().max(1100).optional().meta({ description: 'The issuer of the workspace, character by character' }),
+  client_id: z.string().max(255).optional().meta({ description: 'Where it is sent, it must be ours at this issuer' }),
+  login_hint: loginHint.optional(),
+  target_link_uri: z.string().optional().meta({
+    description: 'Where to be after signing in; what is no place of the front-end means its front page',
+  }),
+})
+type Initiation = z.output<typeof initiation>
+
+export interface InitiateOptions {
+  config: Config
+  db: Db
+  box: SecretBox
+}
+
+/**
+ * Third-party-initiated login (Core §4): the tile in a provider's portal. It proves nothing and signs nobody in. The
+ * front-end's page makes a verifier, and then begins a sign-in like any other, with state, nonce and PKCE of its own.
+ */
+export const initiateRoutes: FastifyPluginAsyncZodOpenApi<InitiateOptions> = async (app, { config, db, box }) => {
+  problemErrors(app)
+  readForms(app)
+  app.addHook('onRequest', async (_request, reply) => setBrowserHeaders(config, reply))
+  const visits = createRateLimit({ perMinute: config.loginStartsPerMinute })
+  const url = '/sso/:workspaceId/initiate'
+
+  app.get(
+    url,
+    {
+      schema: {
+        ...describe(),
+        operationId: 'initiateLogin',
+        summary: "Begin at the provider's portal: opened by the browser",
+        querystring: initiation,
+      },
+    },
+    (request, reply) => initiate(request, reply, { ...request.params, ...request.query }),
+  )
+
+  app.post(
+    url,
+    {
+      schema: {
+        ...describe(),
+        operationId: 'initiateLoginByPost',
+        summary: 'The same by a form',
+        body: { content: { 'application/x-www-form-urlencoded': { schema: initiation } } },
+      },
+    },
+    (request, reply) => initiate(request, reply, { ...request.params, ...request.body }),
+  )
+
+  async function initiate(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    { workspaceId, iss, client_id: clientId, login_hint: hint, target_link_uri: target }: Initiation & Workspace,
+  ): Promise<FastifyReply> {
+    visits.use(visitorNetwork(request.ip))
+    const loginConfig = await findLoginConfig(db, box, workspaceId)
+    if (!loginConfig) throw new AppError('sso_not_configured', 'Single sign-on is not set up for this workspace.')
+    if (iss !== loginConfig.issuer || (clientId !== undefined && clientId !== loginConfig.clientId)) {
+      throw new AppError(
+        'sso_issuer_mismatch',
+        'A sign-in is begun here by the identity provider of this workspace only: iss must be its issuer, character by character, and client_id, where sent, the one of its SSO configuration.',
+      )
+    }
+    const returnTo = returnToOrFrontPage(target, config.frontendOrigins)
+    return reply.redirect(initiatedUrl(config, { workspaceId, returnTo, loginHint: hint }), 303)
+  }
+}
+
+/** Made for each route: the description of one must not share objects with that of the other. */
+function describe() {
+  return {
+    tags: ['Sign-in'],
+    security: [],
+    params: workspaceParams,
+    description:
+      'Register it as the initiate_login_uri of the application. A foreign or missing `iss` starts nothing, and is never fetched.',
+    response: {
+      303: { description: "To the front-end's page that begins the sign-in" },
+      ...problemResponses('sso_issuer_mismatch', 'sso_not_configured', 'rate_limited'),
+    },
+  }
+}
+
+interface Workspace {
+  workspaceId: string
+}
