@@ -41,6 +41,9 @@ CREATE TABLE identities (
   subject         text NOT NULL CHECK (length(subject) BETWEEN 1 AND 255),
   member_id       uuid NOT NULL,
   linked_by       text NOT NULL CHECK (linked_by IN ('provisioned', 'email', 'invitation', 'directory', 'member')),
+  -- The configured claim that never changes for a person, as the last sign-in had it: it finds them again where the
+  -- provider gives another subject, as for a new app registration in Entra.
+  stable_id       text CHECK (length(stable_id) BETWEEN 1 AND 255),
   created_at      timestamptz(3) NOT NULL DEFAULT now(),
   last_sign_in_at timestamptz(3),
   PRIMARY KEY (workspace_id, issuer, subject),
@@ -48,6 +51,7 @@ CREATE TABLE identities (
 );
 -- One subject an issuer for each member: a second one is a recycled mailbox or a new app registration, and refused.
 CREATE UNIQUE INDEX identities_member ON identities (workspace_id, member_id, issuer);
+CREATE INDEX identities_stable_id ON identities (workspace_id, issuer, stable_id) WHERE stable_id IS NOT NULL;
 
 -- A finished sign-in. The token exists once the front-end has redeemed its exchange code; only its hash is kept.
 CREATE TABLE sessions (
@@ -55,8 +59,12 @@ CREATE TABLE sessions (
   id              uuid NOT NULL,
   member_id       uuid NOT NULL,
   token_hash      bytea CHECK (length(token_hash) = 32),
-  issuer          text NOT NULL,
-  subject         text NOT NULL,
+  -- 'recovery': by a code of an owner's, for the SSO settings only, while the identity provider is of no use.
+  method          text NOT NULL DEFAULT 'sso' CHECK (method IN ('sso', 'recovery')),
+  issuer          text,
+  subject         text,
+  -- The version of the SSO configuration that this sign-in has proved to work.
+  config_version  integer,
   idp_session_id  text,
   id_token_sealed bytea,
   auth_time       timestamptz(3),
@@ -73,7 +81,8 @@ CREATE TABLE sessions (
   end_reason      text,
   PRIMARY KEY (workspace_id, id),
   FOREIGN KEY (workspace_id, member_id) REFERENCES members ON DELETE CASCADE,
-  CHECK ((ended_at IS NULL) = (end_reason IS NULL))
+  CHECK ((ended_at IS NULL) = (end_reason IS NULL)),
+  CHECK ((method = 'sso') = (issuer IS NOT NULL AND subject IS NOT NULL))
 );
 CREATE UNIQUE INDEX sessions_token ON sessions (workspace_id, token_hash) WHERE token_hash IS NOT NULL;
 CREATE INDEX sessions_member ON sessions (workspace_id, member_id);
@@ -98,3 +107,16 @@ CREATE TABLE exchange_codes (
 );
 CREATE INDEX exchange_codes_session ON exchange_codes (workspace_id, session_id);
 CREATE INDEX exchange_codes_expiry ON exchange_codes (expires_at);
+
+-- One-time codes by which an owner gets at the SSO settings of a workspace that enforces SSO. Only hashes are kept; a new
+-- set replaces the old one.
+CREATE TABLE recovery_codes (
+  workspace_id uuid NOT NULL,
+  code_hash    bytea NOT NULL CHECK (length(code_hash) = 32),
+  member_id    uuid NOT NULL,
+  created_at   timestamptz(3) NOT NULL DEFAULT now(),
+  used_at      timestamptz(3),
+  PRIMARY KEY (workspace_id, code_hash),
+  FOREIGN KEY (workspace_id, member_id) REFERENCES members ON DELETE CASCADE
+);
+CREATE INDEX recovery_codes_member ON recovery_codes (workspace_id, member_id);

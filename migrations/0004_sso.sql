@@ -4,7 +4,7 @@ CREATE TABLE sso_configs (
   issuer                 text NOT NULL CHECK (issuer <> ''),
   client_id              text NOT NULL CHECK (client_id <> ''),
   -- Absent: chosen from the provider's metadata (Discovery 1.0 section 3).
-  token_auth_method      text CHECK (token_auth_method IN ('client_secret_basic', 'client_secret_post')),
+  token_auth_method      text CHECK (token_auth_method IN ('client_secret_basic', 'client_secret_post', 'private_key_jwt')),
   auto_provision         boolean NOT NULL DEFAULT false,
   allowed_domains        text[] NOT NULL DEFAULT '{}',
   -- The workspace's own, logged decision to let in addresses that the provider calls unverified.
@@ -15,6 +15,10 @@ CREATE TABLE sso_configs (
   -- The claim of the ID token whose values group mappings may name. Absent: sign-ins say nothing about groups.
   groups_claim           text CHECK (groups_claim <> ''),
   enabled                boolean NOT NULL DEFAULT false,
+  -- Until when members who are linked at another issuer are linked anew by an address that is vouched for.
+  relink_by_email_until  timestamptz(3),
+  -- Since when nobody may enter the workspace by anything else.
+  enforced_at            timestamptz(3),
   -- The endpoints found by the last discovery, shown to the admin; sign-in reads its own fresh copy.
   metadata               jsonb NOT NULL,
   version                integer NOT NULL DEFAULT 1,
@@ -22,14 +26,74 @@ CREATE TABLE sso_configs (
   updated_at             timestamptz(3) NOT NULL DEFAULT now()
 );
 
--- Sealed with the key named in the envelope (src/sso/secret-box.ts). Never returned, logged or shown.
-CREATE TABLE sso_client_secrets (
-  workspace_id uuid NOT NULL REFERENCES sso_configs ON DELETE CASCADE,
-  id           uuid NOT NULL,
-  sealed       bytea NOT NULL,
-  created_at   timestamptz(3) NOT NULL DEFAULT now(),
-  expires_at   timestamptz(3),
+-- What proves to the provider who we are: a secret of the provider's making, or a private key of ours (RFC 7523). Sealed
+-- with the key named in the envelope (src/sso/secret-box.ts); never returned, logged or shown. Of each kind two can be live:
+-- the newer is tried first and, where the provider refuses it, the older, until the newer has worked.
+CREATE TABLE sso_client_credentials (
+  workspace_id  uuid NOT NULL REFERENCES sso_configs ON DELETE CASCADE,
+  id            uuid NOT NULL,
+  sealed        bytea NOT NULL,
+  -- The published half of a key; absent for a secret.
+  public_jwk    jsonb,
+  created_at    timestamptz(3) NOT NULL DEFAULT now(),
+  -- When the provider stops taking it, as the admin says.
+  expires_at    timestamptz(3),
+  -- How many days before that the last reminder was; 0: the day itself has passed.
+  reminded_days smallint CHECK (reminded_days BETWEEN 0 AND 30),
+  -- When the provider first took it, and since when it refuses it.
+  accepted_at   timestamptz(3),
+  refused_at    timestamptz(3),
   PRIMARY KEY (workspace_id, id)
+);
+CREATE INDEX sso_client_credentials_expiry ON sso_client_credentials (expires_at)
+  WHERE expires_at IS NOT NULL AND reminded_days IS DISTINCT FROM 0;
+
+-- A real sign-in that ends in a report instead of a session, of the saved configuration or of one that is not saved yet.
+CREATE TABLE sso_login_tests (
+  workspace_id   uuid NOT NULL REFERENCES workspaces ON DELETE CASCADE,
+  id             uuid NOT NULL,
+  -- Of the token in its start URL, which works once.
+  start_hash     bytea NOT NULL CHECK (length(start_hash) = 32),
+  -- The settings under test and, where they are not the saved ones, the secret that came with them, sealed.
+  settings       jsonb NOT NULL,
+  sealed_secret  bytea,
+  -- The saved configuration that is tested; absent for a draft.
+  config_version integer,
+  actor_type     text NOT NULL,
+  actor_id       text NOT NULL,
+  -- The admin who runs the test, where they are known as a member.
+  admin_id       uuid,
+  created_at     timestamptz(3) NOT NULL DEFAULT now(),
+  expires_at     timestamptz(3) NOT NULL,
+  started_at     timestamptz(3),
+  finished_at    timestamptz(3),
+  passed         boolean,
+  report         jsonb,
+  -- The claims as they were, sealed; the report has them masked.
+  claims_sealed  bytea,
+  subject        text,
+  -- Whom the sign-in belongs to, or would belong to.
+  member_id      uuid,
+  PRIMARY KEY (workspace_id, id),
+  CHECK ((finished_at IS NULL) = (report IS NULL)),
+  CHECK ((finished_at IS NULL) = (passed IS NULL))
+);
+CREATE UNIQUE INDEX sso_login_tests_start ON sso_login_tests (workspace_id, start_hash);
+CREATE INDEX sso_login_tests_expiry ON sso_login_tests (created_at);
+
+-- How strict a workspace is about sign-ins and the sessions that come of them. No row: the operator's lifetimes, and the
+-- provider's own judgement of the authentication.
+CREATE TABLE sign_in_policies (
+  workspace_id         uuid PRIMARY KEY REFERENCES workspaces ON DELETE CASCADE,
+  session_hours        integer NOT NULL CHECK (session_hours BETWEEN 1 AND 720),
+  session_idle_minutes integer NOT NULL CHECK (session_idle_minutes BETWEEN 5 AND 10080),
+  -- How long ago the person may have authenticated at the provider (Core 1.0 section 3.1.2.1). Absent: however long.
+  max_age_seconds      integer CHECK (max_age_seconds >= 0),
+  -- One of these must have been reached, the most wanted first. Empty: whatever the provider does.
+  acr_values           text[] NOT NULL DEFAULT '{}',
+  version              integer NOT NULL DEFAULT 1,
+  created_at           timestamptz(3) NOT NULL DEFAULT now(),
+  updated_at           timestamptz(3) NOT NULL DEFAULT now()
 );
 
 -- How strict a workspace is about sign-ins and the sessions that come of them. No row: the operator's lifetimes, and the
@@ -60,6 +124,8 @@ CREATE TABLE login_attempts (
   handoff_challenge text NOT NULL,
   -- How often this chain was restarted after an answer such as login_required.
   restarts          smallint NOT NULL DEFAULT 0,
+  -- The login test that this attempt is for; absent for a sign-in.
+  login_test_id     uuid,
   -- The network that counts as one visitor: an IPv4 address, or the /64 of an IPv6 one.
   address           inet NOT NULL,
   created_at        timestamptz(3) NOT NULL DEFAULT now(),

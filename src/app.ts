@@ -27,6 +27,8 @@ import { getSessionById, getSessionByToken, sessionActor } from './members/sessi
 import { createGuardedFetch, type OutboundOptions } from './oidc/guarded-fetch.ts'
 import { createProviders } from './oidc/provider.ts'
 import { scim } from './scim/plugin.ts'
+import { clientKeyRoutes } from './sso/client-key-routes.ts'
+import { credentialRoutes } from './sso/credential-routes.ts'
 import { ssoRoutes } from './sso/routes.ts'
 import { signInPolicyRoutes } from './sso/sign-in-policy-routes.ts'
 import { createSecretBox } from './sso/secret-box.ts'
@@ -105,6 +107,7 @@ export async function buildApp({
 
   // Open to all
   await app.register(healthRoutes, { db })
+  await app.register(clientKeyRoutes, { db })
   await app.register(loginRoutes, { config, db, box, providers })
   await app.register(initiateRoutes, { config, db, box })
   await app.register(backchannelLogoutRoutes, { config, db, box, providers })
@@ -127,6 +130,7 @@ export async function buildApp({
     await admin.register(explainRoutes, { config, db })
     await admin.register(domainRoutes, { config, db })
     await admin.register(ssoRoutes, { config, db, box, providers })
+    await admin.register(credentialRoutes, { db, box })
     await admin.register(signInPolicyRoutes, { config, db })
     await admin.register(workspaceSessionRoutes, { db })
     await admin.register(directoryRoutes, { config, db })

@@ -94,7 +94,7 @@ t.test("the README's SQL names the key that a workspace's client secret is seale
   const config = { workspace_id: workspaceId, issuer: 'https://idp.example.com', client_id: 'assist', metadata: '{}' }
   await db.insertInto('sso_configs').values(config).execute()
   const secret = { workspace_id: workspaceId, id: uuid7(), sealed: box.seal('secret', 'here') }
-  await db.insertInto('sso_client_secrets').values(secret).execute()
+  await db.insertInto('sso_client_credentials').values(secret).execute()
   const [, statement] = /```sql\n(.+?)```/s.exec(await read('README.md'))!
   t.same(await runSql(url, statement!), [{ key: 'k1', workspace_id: workspaceId }])
 })

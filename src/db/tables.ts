@@ -68,6 +68,9 @@ export interface DomainsTable {
   domain: string
   verified_at: string | null
   verified_by: 'operator' | 'dns' | null
+  challenge: string | null
+  checked_at: string | null
+  missing_since: string | null
   created_at: Generated<string>
 }
 
@@ -144,6 +147,7 @@ export interface IdentitiesTable {
   subject: string
   member_id: string
   linked_by: 'provisioned' | 'email' | 'invitation' | 'directory' | 'member'
+  stable_id: string | null
   created_at: Generated<string>
   last_sign_in_at: string | null
 }
@@ -159,6 +163,7 @@ export interface LoginAttemptsTable {
   return_to: string
   handoff_challenge: string
   restarts: Generated<number>
+  login_test_id: string | null
   address: string
   created_at: Generated<string>
   expires_at: string
@@ -193,6 +198,14 @@ export interface MembersTable {
   version: Generated<number>
   created_at: Generated<string>
   updated_at: Generated<string>
+}
+
+export interface RecoveryCodesTable {
+  workspace_id: string
+  code_hash: Buffer
+  member_id: string
+  created_at: Generated<string>
+  used_at: string | null
 }
 
 export interface ScimCountersTable {
@@ -261,8 +274,10 @@ export interface SessionsTable {
   id: string
   member_id: string
   token_hash: Buffer | null
-  issuer: string
-  subject: string
+  method: Generated<'sso' | 'recovery'>
+  issuer: string | null
+  subject: string | null
+  config_version: number | null
   idp_session_id: string | null
   id_token_sealed: Buffer | null
   auth_time: string | null
@@ -298,29 +313,56 @@ export interface SigningKeysTable {
   expires_at: string
 }
 
-export interface SsoClientSecretsTable {
+export interface SsoClientCredentialsTable {
   workspace_id: string
   id: string
   sealed: Buffer
+  public_jwk: unknown | null
   created_at: Generated<string>
   expires_at: string | null
+  reminded_days: number | null
+  accepted_at: string | null
+  refused_at: string | null
 }
 
 export interface SsoConfigsTable {
   workspace_id: string
   issuer: string
   client_id: string
-  token_auth_method: 'client_secret_basic' | 'client_secret_post' | null
+  token_auth_method: 'client_secret_basic' | 'client_secret_post' | 'private_key_jwt' | null
   auto_provision: Generated<boolean>
   allowed_domains: Generated<string[]>
   trust_unverified_email: Generated<boolean>
   directory_claim: 'sub' | 'oid' | null
   groups_claim: string | null
   enabled: Generated<boolean>
+  relink_by_email_until: string | null
+  enforced_at: string | null
   metadata: unknown
   version: Generated<number>
   created_at: Generated<string>
   updated_at: Generated<string>
+}
+
+export interface SsoLoginTestsTable {
+  workspace_id: string
+  id: string
+  start_hash: Buffer
+  settings: unknown
+  sealed_secret: Buffer | null
+  config_version: number | null
+  actor_type: string
+  actor_id: string
+  admin_id: string | null
+  created_at: Generated<string>
+  expires_at: string
+  started_at: string | null
+  finished_at: string | null
+  passed: boolean | null
+  report: unknown | null
+  claims_sealed: Buffer | null
+  subject: string | null
+  member_id: string | null
 }
 
 export interface WorkspacesTable {
@@ -348,6 +390,7 @@ export interface Database {
   login_attempts: LoginAttemptsTable
   logout_tokens: LogoutTokensTable
   members: MembersTable
+  recovery_codes: RecoveryCodesTable
   scim_counters: ScimCountersTable
   scim_former_users: ScimFormerUsersTable
   scim_group_members: ScimGroupMembersTable
@@ -357,7 +400,8 @@ export interface Database {
   sessions: SessionsTable
   sign_in_policies: SignInPoliciesTable
   signing_keys: SigningKeysTable
-  sso_client_secrets: SsoClientSecretsTable
+  sso_client_credentials: SsoClientCredentialsTable
   sso_configs: SsoConfigsTable
+  sso_login_tests: SsoLoginTestsTable
   workspaces: WorkspacesTable
 }

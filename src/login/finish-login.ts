@@ -3,11 +3,12 @@ import { databaseRefusal } from '../db/database.ts'
 import { AppError, type ErrorCode } from '../errors.ts'
 import { checkResponseIssuer, readAuthorizationResponse } from '../oidc/authorization-response.ts'
 import type { AuthorizationResponse, ProvenSignIn } from '../oidc/provider.ts'
-import { ssoUrls, type LoginConfig } from '../sso/sso-config.ts'
+import type { LoginConfig } from '../sso/sso-config.ts'
 import { checkAuthentication } from './authentication.ts'
 import { failedUrl, signedInUrl, startUrl } from './front-end.ts'
 import { AttemptRefusal, awaitOutcome, recordLoginRefusal, recordRestart, takeAttempt } from './login-attempts.ts'
 import type { AttemptOutcome, LoginAttempt } from './login-attempts.ts'
+import { proveSignIn } from './prove-sign-in.ts'
 import { signIn, type Visitor } from './sign-in.ts'
 import { getOpenLoginConfig, type LoginDependencies } from './start-login.ts'
 
@@ -50,7 +51,7 @@ export async function finishLogin(dependencies: LoginDependencies, callback: Cal
       await recordRestart(db, attempt)
       return endWith({ outcome: 'restarted' })
     }
-    proven = await exchangeCode(dependencies, { attempt, response, loginConfig })
+    proven = await proveSignIn(dependencies, { attempt, response, loginConfig, requestId: visitor.requestId })
     const { startedAt } = attempt
     const { clockToleranceSeconds } = config
     checkAuthentication(proven.claims, { policy: loginConfig, startedAt, clockToleranceSeconds })
@@ -92,18 +93,6 @@ async function checkAnswer(
   if ((changed || askAgain.has(response.error ?? '')) && attempt.restarts === 0) return undefined
   if (changed) throw new AttemptRefusal('sso_attempt_expired', 'config_changed', attempt)
   return loginConfig
-}
-
-async function exchangeCode(
-  { config, providers }: LoginDependencies,
-  answered: { attempt: LoginAttempt; response: AuthorizationResponse; loginConfig: LoginConfig },
-): Promise<ProvenSignIn> {
-  const { attempt, response, loginConfig } = answered
-  const { issuer, nonce, codeVerifier, workspaceId } = attempt
-  const { clientId, clientSecrets, tokenAuthMethod } = loginConfig
-  const client = { clientId, clientSecrets, authMethod: tokenAuthMethod }
-  const { redirectUri } = ssoUrls(config.publicUrl, workspaceId)
-  return providers.exchangeCode({ issuer, client, redirectUri, response, state: response.state, nonce, codeVerifier })
 }
 
 function outcomeUrl(

@@ -72,7 +72,7 @@ export async function getOpenLoginConfig(db: Db, box: SecretBox, workspaceId: st
       detail: { fix: 'Set enabled in the SSO configuration.' },
     })
   }
-  if (loginConfig.clientSecrets.length === 0) {
+  if (loginConfig.credentials.length === 0) {
     throw new AppError('sso_secret_missing', 'Single sign-on is not set up completely for this workspace.', {
       detail: { fix: 'Set the clientSecret in the SSO configuration.' },
     })

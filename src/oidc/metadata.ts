@@ -24,6 +24,7 @@ const providerMetadata = z.object({
   id_token_signing_alg_values_supported: names.default(['RS256']),
   // RFC 8414 §2 and Discovery §3: absent means client_secret_basic.
   token_endpoint_auth_methods_supported: names.default(['client_secret_basic']),
+  token_endpoint_auth_signing_alg_values_supported: names.optional(),
   code_challenge_methods_supported: names.optional(),
   authorization_response_iss_parameter_supported: z.boolean().default(false),
   scopes_supported: names.optional(),

@@ -113,10 +113,9 @@ function checkAuthMethod(metadata: ProviderMetadata): ProviderCheck {
   const announced = metadata.token_endpoint_auth_methods_supported
   const usable = announced.filter(method => method === 'client_secret_basic' || method === 'client_secret_post')
   if (usable.length > 0) return { name, result: 'pass', message: `The client secret is sent by ${usable[0]}.` }
-  return {
-    name,
-    result: 'fail',
-    message: 'The provider announces neither client_secret_basic nor client_secret_post.',
-    fix: 'Allow one of the two for this application at the provider.',
+  const message = 'The provider announces neither client_secret_basic nor client_secret_post.'
+  if (announced.includes('private_key_jwt')) {
+    return { name, result: 'warn', message, fix: 'Set tokenAuthMethod to private_key_jwt.' }
   }
+  return { name, result: 'fail', message, fix: 'Allow one of the two for this application at the provider.' }
 }

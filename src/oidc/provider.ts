@@ -69,8 +69,8 @@ export interface ProvenSignIn {
   /** As `id_token_hint` at logout. */
   idToken: string
   contact: Contact
-  /** Which of the client's secrets the provider accepted. */
-  secretIndex: number
+  /** Which of the client's secrets or keys the provider accepted. */
+  credentialIndex: number
 }
 
 /** All from one source: the ID token where it names an address, else UserInfo. The two are never mixed. */
@@ -219,16 +219,16 @@ export function createProviders(options: ProvidersOptions): Providers {
     const metadata = await discover(issuer, budget)
     if (metadata.authorization_response_iss_parameter_supported) requireResponseIssuer(response)
 
-    const { accessToken, idToken, secretIndex } = await requestTokens({ guard, metadata, exchange, budget })
+    const { accessToken, idToken, credentialIndex } = await requestTokens({ guard, metadata, exchange, budget })
     const verify = (rules: TokenRules) => verifyIdToken(idToken, nonce, rules)
     const claims = await withKeys({ metadata, clientId, verify, budget })
     const contact = contactFrom('id_token', claims)
     if (contact.email !== undefined || metadata.userinfo_endpoint === undefined) {
-      return { claims, idToken, contact, secretIndex }
+      return { claims, idToken, contact, credentialIndex }
     }
     const config = configureClient({ guard, metadata, clientId, budget })
     const userinfo = await signingIn('userinfo', oidc.fetchUserInfo(config, accessToken, claims.sub))
-    return { claims, idToken, contact: contactFrom('userinfo', userinfo), secretIndex }
+    return { claims, idToken, contact: contactFrom('userinfo', userinfo), credentialIndex }
   }
 
   return {

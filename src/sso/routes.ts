@@ -5,70 +5,51 @@ import { actorOf } from '../http/admin-auth.ts'
 import { workspaceParams } from '../http/params.ts'
 import { problemResponses } from '../http/problem.ts'
 import { ifMatchHeader, withEtag } from '../http/versions.ts'
+import { guideTo } from './provider-guide.ts'
 import { changeSsoConfig, deleteSsoConfig, saveSsoConfig, type SsoDependencies } from './save-sso-config.ts'
-import { getSsoConfig, ssoUrls, type StoredSsoConfig } from './sso-config.ts'
+import { findSsoConfig, getSsoConfig, ssoUrls, type StoredSsoConfig } from './sso-config.ts'
+import { guide, registeredUris, secret, secretExpiresAt, settings } from './sso-schemas.ts'
 import { testSsoConfig } from './test-sso-config.ts'
 
-const secret = z.string().min(1).max(1024).meta({
-  description: 'Never shown again. Absent, the stored one stays, as long as the issuer does',
-  example: 'the secret that the provider shows once',
-})
-const enforced = z.literal(false, 'SSO cannot be enforced yet: leave it out, or send false')
-
-const settings = {
-  issuer: z.string().min(1).max(1100).meta({
-    description: 'The issuer as the provider calls itself; its discovery URL may be pasted',
-    example: 'https://idp.example.com',
-  }),
-  clientId: z.string().trim().min(1).max(255).meta({ example: '0oa1b2c3d4' }),
-  tokenAuthMethod: z
-    .enum(['client_secret_basic', 'client_secret_post'])
-    .nullable()
-    .meta({ description: "How the secret is sent; null: as the provider's metadata says" }),
-  autoProvision: z.boolean().meta({ description: 'Whoever the provider signs in becomes a member' }),
-  allowedDomains: z
-    .array(z.string().max(1000))
-    .max(100)
-    .meta({ description: 'E-mail domains that may sign in, compared whole; empty: all', example: ['example.com'] }),
-  trustUnverifiedEmail: z.boolean().meta({
-    description: 'Lets in addresses that the provider calls unverified. Recorded in the activity log',
-  }),
-  directoryClaim: z.enum(['sub', 'oid']).nullable().meta({
-    description:
-      'The claim that a directory sends as externalId (Okta: sub, Entra: oid); null: only e-mail finds a member',
-  }),
-  enabled: z.boolean().meta({ description: 'People can sign in by it' }),
+interface GivenSecret {
+  clientSecret?: string | undefined
+  clientSecretExpiresAt?: string | null | undefined
 }
 
-const replacement = z.strictObject({
-  ...settings,
-  clientSecret: secret.optional(),
-  tokenAuthMethod: settings.tokenAuthMethod.default(null),
-  autoProvision: settings.autoProvision.default(false),
-  allowedDomains: settings.allowedDomains.default([]),
-  trustUnverifiedEmail: settings.trustUnverifiedEmail.default(false),
-  directoryClaim: settings.directoryClaim.default(null),
-  enabled: settings.enabled.default(true),
-  enforced: enforced.optional(),
-})
+const hasItsSecret = ({ clientSecret, clientSecretExpiresAt }: GivenSecret) =>
+  clientSecret !== undefined || clientSecretExpiresAt === undefined
 
-const changes = z.strictObject({ ...settings, clientSecret: secret, enforced }).partial()
+const secretMissing = {
+  path: ['clientSecretExpiresAt'],
+  message: 'belongs to a clientSecret; that of a stored one is changed under sso-config/credentials',
+}
+
+const replacement = z
+  .strictObject({
+    ...settings,
+    clientSecret: secret.optional(),
+    clientSecretExpiresAt: secretExpiresAt.optional(),
+    tokenAuthMethod: settings.tokenAuthMethod.default(null),
+    autoProvision: settings.autoProvision.default(false),
+    allowedDomains: settings.allowedDomains.default([]),
+    trustUnverifiedEmail: settings.trustUnverifiedEmail.default(false),
+    directoryClaim: settings.directoryClaim.default(null),
+    relinkByEmailUntil: settings.relinkByEmailUntil.default(null),
+    enabled: settings.enabled.default(true),
+  })
+  .refine(hasItsSecret, secretMissing)
+
+const changes = z
+  .strictObject({ ...settings, clientSecret: secret, clientSecretExpiresAt: secretExpiresAt })
+  .partial()
+  .refine(hasItsSecret, secretMissing)
 
 const ssoConfig = z
   .object({
     ...settings,
-    hasClientSecret: z.boolean(),
-    previousSecretUntil: z.iso.datetime().nullable().meta({
-      description: 'Until when the secret before is tried where the provider refuses the new one',
-    }),
-    enforced: z.literal(false),
-    redirectUri: z.string().meta({ description: 'Register this one at the provider' }),
-    initiateLoginUri: z.string().meta({
-      description: "The provider's portal sends people here who start there (OpenID Connect Core §4)",
-    }),
-    backchannelLogoutUri: z.string().meta({
-      description: 'The provider sends logout tokens here (OpenID Connect Back-Channel Logout 1.0)',
-    }),
+    hasClientSecret: z.boolean().meta({ description: 'What is known of it: sso-config/credentials' }),
+    enforced: z.boolean().meta({ description: 'Nobody enters the workspace by anything but SSO' }),
+    ...registeredUris,
     startUrl: z.string().meta({ description: 'Where a sign-in starts, with return_to and handoff_challenge' }),
     endpoints: z
       .object({
@@ -79,11 +60,18 @@ const ssoConfig = z
         endSession: z.string().nullable(),
       })
       .meta({ description: 'As the provider announced them when they were last checked' }),
+    guide,
     version: z.number().int(),
     createdAt: z.iso.datetime(),
     updatedAt: z.iso.datetime(),
+    notices: z.array(z.string()).optional().meta({
+      description:
+        'After saving: what was made of the input, and what to do next. Absent where there is nothing to say',
+    }),
   })
   .meta({ id: 'SsoConfig' })
+
+const setup = z.object({ ...registeredUris, guide }).meta({ id: 'SsoSetup' })
 
 const draft = z
   .strictObject({ issuer: settings.issuer, allowedDomains: settings.allowedDomains })
@@ -119,6 +107,7 @@ const saveCodes = [
   'sso_domain_required',
   'sso_domain_unverified',
   'sso_secret_missing',
+  'sso_enforced',
   'version_conflict',
   'conflict',
 ] as const
@@ -128,23 +117,6 @@ export const ssoRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { config:
   const { config, db } = options
   const url = '/v1/workspaces/:workspaceId/sso-config'
   const shared = { tags: ['SSO'], security: [{ assistToken: [] }], params: workspaceParams }
-
-  const describe = (workspaceId: string, stored: StoredSsoConfig) => {
-    const { metadata, sealedSecret: _sealed, secretId: _id, ...shown } = stored
-    return {
-      ...shown,
-      hasClientSecret: true,
-      enforced: false as const,
-      ...ssoUrls(config.publicUrl, workspaceId),
-      endpoints: {
-        authorization: metadata.authorization_endpoint,
-        token: metadata.token_endpoint,
-        jwks: metadata.jwks_uri,
-        userinfo: metadata.userinfo_endpoint ?? null,
-        endSession: metadata.end_session_endpoint ?? null,
-      },
-    }
-  }
 
   app.get(
     url,
@@ -158,7 +130,32 @@ export const ssoRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { config:
     },
     async (request, reply) => {
       const { workspaceId } = request.params
-      return withEtag(reply, describe(workspaceId, await getSsoConfig(db, workspaceId)))
+      return withEtag(reply, describe(config, workspaceId, await getSsoConfig(db, workspaceId)))
+    },
+  )
+
+  app.get(
+    `${url}/setup`,
+    {
+      schema: {
+        ...shared,
+        operationId: 'getSsoSetup',
+        summary: 'What to register at a provider and where, before there is a configuration',
+        querystring: z.strictObject({
+          issuer: settings.issuer.optional().meta({
+            description:
+              'Whose pages to guide through; absent: those of the saved issuer, else of no provider in particular',
+          }),
+        }),
+        response: { 200: setup, ...problemResponses() },
+      },
+    },
+    async request => {
+      const { workspaceId } = request.params
+      const { issuer } = request.query
+      const stored = issuer === undefined ? await findSsoConfig(db, workspaceId) : undefined
+      const uris = urisOf(config, workspaceId)
+      return { ...uris, guide: describeGuide(guideTo(issuer?.trim() ?? stored?.issuer, stored?.metadata), uris) }
     },
   )
 
@@ -176,10 +173,12 @@ export const ssoRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { config:
     },
     async (request, reply) => {
       const { workspaceId } = request.params
-      const { clientSecret, enforced: _enforced, ...rest } = request.body
+      const { clientSecret, clientSecretExpiresAt, ...rest } = request.body
+      const credential = { clientSecret, clientSecretExpiresAt }
       const expectedVersion = request.headers['if-match']
-      const change = { workspaceId, settings: rest, clientSecret, expectedVersion, actor: actorOf(request) }
-      return withEtag(reply, describe(workspaceId, await saveSsoConfig(options, change)))
+      const change = { workspaceId, settings: rest, ...credential, expectedVersion, actor: actorOf(request) }
+      const { stored, notices } = await saveSsoConfig(options, change)
+      return withEtag(reply, describe(config, workspaceId, stored, notices))
     },
   )
 
@@ -197,10 +196,12 @@ export const ssoRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { config:
     },
     async (request, reply) => {
       const { workspaceId } = request.params
-      const { clientSecret, enforced: _enforced, ...rest } = request.body
+      const { clientSecret, clientSecretExpiresAt, ...rest } = request.body
+      const credential = { clientSecret, clientSecretExpiresAt }
       const expectedVersion = request.headers['if-match']
-      const change = { workspaceId, settings: given(rest), clientSecret, expectedVersion, actor: actorOf(request) }
-      return withEtag(reply, describe(workspaceId, await changeSsoConfig(options, change)))
+      const change = { workspaceId, settings: given(rest), ...credential, expectedVersion, actor: actorOf(request) }
+      const { stored, notices } = await changeSsoConfig(options, change)
+      return withEtag(reply, describe(config, workspaceId, stored, notices))
     },
   )
 
@@ -212,7 +213,10 @@ export const ssoRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { config:
         operationId: 'deleteSsoConfig',
         summary: 'Delete the SSO configuration and its secret; members and sessions stay',
         headers: ifMatchHeader,
-        response: { 204: { description: 'Deleted' }, ...problemResponses('sso_not_configured', 'version_conflict') },
+        response: {
+          204: { description: 'Deleted' },
+          ...problemResponses('sso_not_configured', 'sso_enforced', 'version_conflict'),
+        },
       },
     },
     async (request, reply) => {
@@ -242,6 +246,46 @@ export const ssoRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { config:
       return testSsoConfig(options, { workspaceId, draft: given(request.body ?? {}), actor: actorOf(request) })
     },
   )
+}
+
+function describe(config: Config, workspaceId: string, stored: StoredSsoConfig, notices: string[] = []) {
+  const { metadata, enforcedAt, ...shown } = stored
+  const uris = urisOf(config, workspaceId)
+  return {
+    ...shown,
+    enforced: enforcedAt !== null,
+    ...uris,
+    startUrl: ssoUrls(config.publicUrl, workspaceId).startUrl,
+    endpoints: {
+      authorization: metadata.authorization_endpoint,
+      token: metadata.token_endpoint,
+      jwks: metadata.jwks_uri,
+      userinfo: metadata.userinfo_endpoint ?? null,
+      endSession: metadata.end_session_endpoint ?? null,
+    },
+    guide: describeGuide(guideTo(stored.issuer, metadata), uris),
+    ...(notices.length > 0 && { notices }),
+  }
+}
+
+type RegisteredUris = Record<keyof typeof registeredUris, string>
+
+function urisOf(config: Config, workspaceId: string): RegisteredUris {
+  const { startUrl: _start, ...uris } = ssoUrls(config.publicUrl, workspaceId)
+  return { ...uris, postLogoutRedirectUri: `${config.frontendOrigins[0]}${config.frontendSignedOutPath}` }
+}
+
+/** A guide with what is to be pasted. */
+function describeGuide({ paste, copy, ...rest }: ReturnType<typeof guideTo>, uris: RegisteredUris) {
+  return {
+    ...rest,
+    paste: Object.entries(paste).map(([name, place]) => ({
+      name,
+      value: uris[name as keyof RegisteredUris],
+      ...place,
+    })),
+    copy: Object.entries(copy).map(([name, place]) => ({ name, ...place })),
+  }
 }
 
 /** Without the settings that were not sent: they are not to be changed. */

@@ -5,14 +5,12 @@ import { recordActivity } from '../activity/activity.ts'
 import type { Db, Trx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { ProviderMetadata, Providers } from '../oidc/provider.ts'
-import { uuid7 } from '../uuid7.ts'
 import { checkDomainsFit, checkDomainsFree, parseAllowedDomains, type DomainRules } from './allowed-domains.ts'
+import { changeExpiry, insertKey, insertSecret } from './client-credentials.ts'
+import { checkEnforcedEdit, enforcedRefusal } from './enforced-edits.ts'
 import type { SecretBox } from './secret-box.ts'
-import { findSsoConfig, getSsoConfig, notConfigured, secretContext } from './sso-config.ts'
+import { credentialContext, findSsoConfig, getSsoConfig, notConfigured } from './sso-config.ts'
 import type { SsoSettings, StoredSsoConfig } from './sso-config.ts'
-
-/** How long the secret before is tried beside a new one: the admin changes the provider and this service one by one. */
-const secretOverlap = sql`interval '7 days'`
 
 export interface SsoDependencies {
   db: Db
@@ -26,21 +24,31 @@ export interface SsoChange<Settings> {
   settings: Settings
   /** Absent: the stored one goes on, as long as the issuer stays. */
   clientSecret?: string | undefined
+  /** When the provider stops taking it; null or absent: never, or not known. */
+  clientSecretExpiresAt?: string | null | undefined
+  /** The login test that has proved these settings: while SSO is enforced, nothing else may replace an issuer or client. */
+  provenBy?: string | undefined
   /** The version that must still be the stored one. */
   expectedVersion?: number | undefined
   actor: Actor
 }
 
+export interface SavedSsoConfig {
+  stored: StoredSsoConfig
+  /** What was made of the input, and what the admin should do next. */
+  notices: string[]
+}
+
 /**
  * Creates or replaces a workspace's SSO configuration. The issuer's metadata is fetched and checked first; whatever is
  * wrong refuses, and the configuration before stays in force.
- * @throws {AppError} `sso_issuer_*`, `sso_discovery_*`, `sso_domain_*`, `sso_secret_missing`, `version_conflict`,
- *   `conflict` where somebody else saved meanwhile
+ * @throws {AppError} `sso_issuer_*`, `sso_discovery_*`, `sso_domain_*`, `sso_secret_missing`, `sso_enforced`,
+ *   `version_conflict`, `conflict` where somebody else saved meanwhile
  */
 export async function saveSsoConfig(
   dependencies: SsoDependencies,
   change: SsoChange<SsoSettings>,
-): Promise<StoredSsoConfig> {
+): Promise<SavedSsoConfig> {
   const stored = await findSsoConfig(dependencies.db, change.workspaceId)
   checkVersion(change.expectedVersion, stored)
   const metadata = await dependencies.providers.inspect(change.settings.issuer)
@@ -55,7 +63,7 @@ export async function saveSsoConfig(
 export async function changeSsoConfig(
   dependencies: SsoDependencies,
   change: SsoChange<Partial<SsoSettings>>,
-): Promise<StoredSsoConfig> {
+): Promise<SavedSsoConfig> {
   const stored = await getSsoConfig(dependencies.db, change.workspaceId)
   checkVersion(change.expectedVersion, stored)
   const settings = { ...settingsOf(stored), ...change.settings }
@@ -66,17 +74,21 @@ export async function changeSsoConfig(
 
 /**
  * Removes the configuration and its secrets. Nobody can sign in by it any more; members and sessions stay.
- * @throws {AppError} `sso_not_configured`, `version_conflict`
+ * @throws {AppError} `sso_not_configured`, `version_conflict`, `sso_enforced`
  */
 export async function deleteSsoConfig(
   { db, providers }: Pick<SsoDependencies, 'db' | 'providers'>,
   { workspaceId, expectedVersion, actor }: Omit<SsoChange<never>, 'settings'>,
 ): Promise<void> {
   const issuer = await db.transaction().execute(async trx => {
-    let query = trx.deleteFrom('sso_configs').where('workspace_id', '=', workspaceId)
+    let query = trx.deleteFrom('sso_configs').where('workspace_id', '=', workspaceId).where('enforced_at', 'is', null)
     if (expectedVersion !== undefined) query = query.where('version', '=', expectedVersion)
     const deleted = await query.returning('issuer').executeTakeFirst()
-    if (!deleted) throw (await findSsoConfig(trx, workspaceId)) ? versionConflict() : notConfigured()
+    if (!deleted) {
+      const stored = await findSsoConfig(trx, workspaceId)
+      if (!stored) throw notConfigured()
+      throw stored.enforcedAt === null ? versionConflict() : enforcedRefusal('The SSO configuration cannot be deleted')
+    }
     const entry = { action: 'sso_config.deleted', target: { type: 'sso_config', id: workspaceId } } as const
     await recordActivity(trx, { ...entry, workspaceId, actor, detail: { issuer: deleted.issuer } })
     return deleted.issuer
@@ -89,59 +101,153 @@ interface Write extends SsoChange<SsoSettings> {
   metadata: ProviderMetadata
 }
 
-async function store(dependencies: SsoDependencies, write: Write): Promise<StoredSsoConfig> {
+async function store(dependencies: SsoDependencies, write: Write): Promise<SavedSsoConfig> {
   const { db, box, providers, config } = dependencies
-  const { workspaceId, stored, metadata } = write
+  const { workspaceId, stored, metadata, actor } = write
   // The provider's own spelling of its issuer is the one that tokens carry.
   const settings = {
     ...write.settings,
     issuer: metadata.issuer,
     allowedDomains: parseAllowedDomains(write.settings.allowedDomains),
+    relinkByEmailUntil: toInstant(write.settings.relinkByEmailUntil),
   }
   checkDomainsFit(settings.issuer, settings.allowedDomains, config)
-  const clientSecret = newSecret(box, { ...write, settings })
+  if (settings.relinkByEmailUntil !== stored?.relinkByEmailUntil) checkRelinkWindow(settings.relinkByEmailUntil)
+  if (stored) checkEnforcedEdit(stored, settings, write.provenBy)
+  const notices = spellingNotices(write.settings.issuer, settings.issuer)
   const changed = changedSettings(settings, stored)
-  if (clientSecret !== undefined) changed.push('clientSecret')
-  if (stored && changed.length === 0 && isDeepStrictEqual(metadata, stored.metadata)) return stored
 
   const saved = await db.transaction().execute(async trx => {
+    const credentialWrite = { ...write, settings, box }
+    const added = await chooseCredentials(trx, credentialWrite)
+    const { clientSecretExpiresAt: expiresAt } = write
+    if (added.knownId !== undefined && expiresAt !== undefined) {
+      await changeExpiry(trx, { workspaceId, id: added.knownId, expiresAt, actor })
+    }
+    if (added.secret !== undefined) changed.push('clientSecret')
+    if (added.needsKey) changed.push('clientKey')
+    if (stored && changed.length === 0 && isDeepStrictEqual(metadata, stored.metadata)) return stored
     await checkDomainsFree(trx, workspaceId, settings.allowedDomains)
     await writeSettings(trx, { ...write, settings })
-    if (clientSecret !== undefined) {
-      await writeSecret(trx, { workspaceId, keepPrevious: stored?.issuer === settings.issuer, box, clientSecret })
-    }
+    await writeCredentials(trx, credentialWrite, added)
     await recordActivity(trx, {
       workspaceId,
       action: 'sso_config.saved',
-      actor: write.actor,
+      actor,
       target: { type: 'sso_config', id: workspaceId },
-      detail: { changed, ...settings },
+      detail: { changed, ...settings, ...(write.provenBy !== undefined && { provenBy: write.provenBy }) },
     })
     return getSsoConfig(trx, workspaceId)
   })
   if (stored) providers.forget(stored.issuer)
-  return saved
+  return { stored: saved, notices: [...notices, ...(await migrationNotices(db, { workspaceId, stored, saved }))] }
 }
 
-/** The secret to store, or undefined where the stored one goes on. */
-function newSecret(box: SecretBox, { workspaceId, settings, stored, clientSecret }: Write): string | undefined {
-  const kept = stored?.issuer === settings.issuer ? stored : undefined
-  if (clientSecret !== undefined) {
-    const isKnown = kept && box.open(kept.sealedSecret, secretContext(workspaceId, kept.secretId)) === clientSecret
-    return isKnown ? undefined : clientSecret
-  }
-  if (kept) return undefined
-  throw new AppError(
-    'sso_secret_missing',
-    stored
-      ? 'The stored client secret belongs to the issuer before. Give the clientSecret of this one.'
-      : 'Give the clientSecret that the identity provider shows for this application.',
+/** An instant in the one spelling in which they are stored. */
+function toInstant(text: string | null): string | null {
+  return text === null ? null : new Date(text).toISOString()
+}
+
+const maxRelinkDays = 30
+
+/** A window that nobody remembers is a door: it closes by itself. */
+function checkRelinkWindow(until: string | null): void {
+  if (until === null) return
+  const days = (Date.parse(until) - Date.now()) / 86_400_000
+  if (days > 0 && days <= maxRelinkDays) return
+  throw new AppError('invalid', `relinkByEmailUntil must lie ahead, by ${maxRelinkDays} days at most.`, {
+    errors: [{ pointer: '/relinkByEmailUntil', message: `must lie ahead, by ${maxRelinkDays} days at most` }],
+  })
+}
+
+/** What the admin typed may be one of several spellings; tokens carry the provider's own. */
+function spellingNotices(typed: string, issuer: string): string[] {
+  if (typed === issuer) return []
+  return [`The provider calls itself ${issuer}, and was saved by this name; you gave ${typed}.`]
+}
+
+/** Members stay when the issuer changes; who of them signs in at once is up to the admin. */
+async function migrationNotices(
+  db: Db,
+  { workspaceId, stored, saved }: { workspaceId: string; stored: StoredSsoConfig | undefined; saved: StoredSsoConfig },
+): Promise<string[]> {
+  if (!stored || stored.issuer === saved.issuer) return []
+  const { rows } = await sql<{ count: number }>`
+    SELECT count(*)::int AS count FROM members m
+     WHERE m.workspace_id = ${workspaceId} AND m.status = 'active'
+       AND EXISTS (SELECT FROM identities i WHERE i.workspace_id = m.workspace_id AND i.member_id = m.id)
+       AND NOT EXISTS (SELECT FROM identities i
+                        WHERE i.workspace_id = m.workspace_id AND i.member_id = m.id AND i.issuer = ${saved.issuer})`.execute(
+    db,
   )
+  const count = rows[0]?.count ?? 0
+  if (count === 0) return []
+  return [
+    `${count} active members are linked at another issuer than ${saved.issuer}. They stay members, and are linked anew by ` +
+      'directoryClaim where a directory provides them, or by a vouched e-mail address while relinkByEmailUntil is ahead.',
+  ]
+}
+
+/** What is to be stored to prove to the provider who we are. */
+interface NewCredentials {
+  secret: string | undefined
+  /** The stored secret that was given again. */
+  knownId: string | undefined
+  needsKey: boolean
+}
+
+interface CredentialWrite extends Write {
+  box: SecretBox
+}
+
+/**
+ * The secret that was given, unless it is the stored one, and a key of ours where the method wants one and there is none.
+ * What is stored never goes on with another issuer.
+ * @throws {AppError} `sso_secret_missing`
+ */
+async function chooseCredentials(
+  trx: Trx,
+  { workspaceId, settings, stored, clientSecret, box }: CredentialWrite,
+): Promise<NewCredentials> {
+  const rows = await trx
+    .selectFrom('sso_client_credentials')
+    .select(['id', 'sealed', 'public_jwk'])
+    .where('workspace_id', '=', workspaceId)
+    .orderBy('id', 'desc')
+    .execute()
+  const kept = stored?.issuer === settings.issuer ? rows : []
+  const newestSecret = kept.find(row => row.public_jwk === null)
+  const byKey = settings.tokenAuthMethod === 'private_key_jwt'
+  if (!byKey && clientSecret === undefined && !newestSecret) {
+    throw new AppError(
+      'sso_secret_missing',
+      stored && stored.issuer !== settings.issuer
+        ? 'The stored client secret belongs to the issuer before. Give the clientSecret of this one.'
+        : 'Give the clientSecret that the identity provider shows for this application, or set tokenAuthMethod to private_key_jwt.',
+    )
+  }
+  const isKnown = ({ id, sealed }: { id: string; sealed: Buffer }) =>
+    box.open(sealed, credentialContext(workspaceId, id)) === clientSecret
+  const knownId = newestSecret && isKnown(newestSecret) ? newestSecret.id : undefined
+  const needsKey = byKey && kept.every(row => row.public_jwk === null)
+  return { secret: knownId === undefined ? clientSecret : undefined, knownId, needsKey }
+}
+
+async function writeCredentials(
+  trx: Trx,
+  { workspaceId, settings, stored, box, clientSecretExpiresAt: expiresAt }: CredentialWrite,
+  { secret, needsKey }: NewCredentials,
+): Promise<void> {
+  if (stored && stored.issuer !== settings.issuer) {
+    await trx.deleteFrom('sso_client_credentials').where('workspace_id', '=', workspaceId).execute()
+  }
+  if (secret !== undefined) await insertSecret(trx, { workspaceId, box, secret, expiresAt })
+  if (needsKey) await insertKey(trx, { workspaceId, box })
 }
 
 function settingsOf({ issuer, clientId, tokenAuthMethod, ...stored }: StoredSsoConfig): SsoSettings {
-  const { autoProvision, allowedDomains, trustUnverifiedEmail, directoryClaim, enabled } = stored
-  const people = { autoProvision, allowedDomains, trustUnverifiedEmail, directoryClaim }
+  const { autoProvision, allowedDomains, trustUnverifiedEmail, directoryClaim, relinkByEmailUntil, enabled } = stored
+  const people = { autoProvision, allowedDomains, trustUnverifiedEmail, directoryClaim, relinkByEmailUntil }
   return { issuer, clientId, tokenAuthMethod, ...people, enabled }
 }
 
@@ -160,6 +266,7 @@ async function writeSettings(trx: Trx, { workspaceId, settings, metadata, stored
     allowed_domains: settings.allowedDomains,
     trust_unverified_email: settings.trustUnverifiedEmail,
     directory_claim: settings.directoryClaim,
+    relink_by_email_until: settings.relinkByEmailUntil,
     enabled: settings.enabled,
     metadata: JSON.stringify(metadata),
   }
@@ -180,28 +287,6 @@ async function writeSettings(trx: Trx, { workspaceId, settings, metadata, stored
   if (written) return
   if (expectedVersion !== undefined) throw versionConflict()
   throw new AppError('conflict', 'Somebody else saved the SSO configuration at the same time. Read it and save again.')
-}
-
-/** Seals and stores a new secret; of the ones before at most the newest stays, for a while, and only for the same issuer. */
-async function writeSecret(
-  trx: Trx,
-  secret: { workspaceId: string; clientSecret: string; keepPrevious: boolean; box: SecretBox },
-): Promise<void> {
-  const { workspaceId, clientSecret, keepPrevious, box } = secret
-  const isPrevious = sql<boolean>`(${keepPrevious} AND expires_at IS NULL)`
-  await trx
-    .deleteFrom('sso_client_secrets')
-    .where('workspace_id', '=', workspaceId)
-    .where(({ not }) => not(isPrevious))
-    .execute()
-  await trx
-    .updateTable('sso_client_secrets')
-    .set({ expires_at: sql`now() + ${secretOverlap}` })
-    .where('workspace_id', '=', workspaceId)
-    .execute()
-  const id = uuid7()
-  const sealed = box.seal(clientSecret, secretContext(workspaceId, id))
-  await trx.insertInto('sso_client_secrets').values({ workspace_id: workspaceId, id, sealed }).execute()
 }
 
 /** Spares the provider a call whose result could not be stored; what holds is the version in the write itself. */

@@ -2,10 +2,11 @@ import { sql } from 'kysely'
 import type { Db } from '../db/database.ts'
 import { prepared } from '../db/prepared.ts'
 import { AppError } from '../errors.ts'
-import type { ProviderMetadata } from '../oidc/provider.ts'
+import type { ClientKey } from '../oidc/client-key.ts'
+import type { ProviderClient, ProviderMetadata } from '../oidc/provider.ts'
 import type { SecretBox } from './secret-box.ts'
 
-export type TokenAuthMethod = 'client_secret_basic' | 'client_secret_post'
+export type TokenAuthMethod = 'client_secret_basic' | 'client_secret_post' | 'private_key_jwt'
 
 /** The part of the configuration that an admin decides, save the secret. */
 export interface SsoSettings {
@@ -18,7 +19,18 @@ export interface SsoSettings {
   trustUnverifiedEmail: boolean
   /** The claim that equals a directory's externalId; null: only the e-mail address finds a member. */
   directoryClaim: 'sub' | 'oid' | null
+  /** Until when whoever is linked at another issuer is linked anew by an address that is vouched for; null: never. */
+  relinkByEmailUntil: string | null
   enabled: boolean
+}
+
+/** A secret or key as a sign-in uses it. */
+export interface UsableCredential {
+  id: string
+  /** The provider has taken it before. */
+  isAccepted: boolean
+  /** The provider has refused it since. */
+  isRefused: boolean
 }
 
 /** What a sign-in needs to know about its workspace's SSO configuration. */
@@ -26,7 +38,12 @@ export interface LoginConfig extends SsoSettings {
   workspaceId: string
   /** Newest first; the ones after it are tried only where the provider refuses the one before. */
   clientSecrets: string[]
+  /** The same for private_key_jwt: of the two lists one is empty. */
+  clientKeys: ClientKey[]
+  /** What is known of each secret or key of the list that is not empty. */
+  credentials: UsableCredential[]
   version: number
+  enforcedAt: string | null
   /** The domains that this workspace has proved to be its own. */
   verifiedDomains: string[]
   /** The workspace's policy (sign-in-policy.ts); null: the operator's lifetime. */
@@ -36,14 +53,12 @@ export interface LoginConfig extends SsoSettings {
   acrValues: string[]
 }
 
-/** What is stored, with the newest secret still sealed. */
+/** What is stored, save what proves to the provider who we are (client-credentials.ts). */
 export interface StoredSsoConfig extends SsoSettings {
   /** As the last inspection found it. Sign-in reads its own fresh copy. */
   metadata: ProviderMetadata
-  secretId: string
-  sealedSecret: Buffer
-  /** Until when the secret before is tried too, where there is one. */
-  previousSecretUntil: string | null
+  hasClientSecret: boolean
+  enforcedAt: string | null
   version: number
   createdAt: string
   updatedAt: string
@@ -52,17 +67,17 @@ export interface StoredSsoConfig extends SsoSettings {
 const settings = sql`
   c.issuer, c.client_id AS "clientId", c.token_auth_method AS "tokenAuthMethod", c.auto_provision AS "autoProvision",
   c.allowed_domains AS "allowedDomains", c.trust_unverified_email AS "trustUnverifiedEmail",
-  c.directory_claim AS "directoryClaim", c.enabled, c.version`
+  c.directory_claim AS "directoryClaim", c.relink_by_email_until AS "relinkByEmailUntil", c.enabled,
+  c.enforced_at AS "enforcedAt", c.version`
 
-interface LoginConfigRow extends Omit<LoginConfig, 'clientSecrets'> {
-  secretIds: string[]
-  sealedSecrets: Buffer[]
+interface LoginConfigRow extends Omit<LoginConfig, 'clientSecrets' | 'clientKeys'> {
+  sealed: Buffer[]
 }
 
 const findConfig = prepared<{ workspaceId: string }, LoginConfigRow>(
   'sso_config_find',
   ({ workspaceId }) => sql`
-    SELECT c.workspace_id AS "workspaceId", ${settings}, s.ids AS "secretIds", s.sealed AS "sealedSecrets",
+    SELECT c.workspace_id AS "workspaceId", ${settings}, s.credentials, s.sealed,
            ARRAY(SELECT d.domain FROM domains d WHERE d.workspace_id = c.workspace_id AND d.verified_at IS NOT NULL)
              AS "verifiedDomains",
            p.session_hours AS "sessionHours", p.session_idle_minutes AS "sessionIdleMinutes",
@@ -70,10 +85,12 @@ const findConfig = prepared<{ workspaceId: string }, LoginConfigRow>(
       FROM sso_configs c
       LEFT JOIN sign_in_policies p ON p.workspace_id = c.workspace_id
      CROSS JOIN LATERAL (
-       SELECT coalesce(array_agg(s.id::text ORDER BY s.id DESC), '{}') AS ids,
+       SELECT coalesce(jsonb_agg(jsonb_build_object('id', s.id, 'isAccepted', s.accepted_at IS NOT NULL,
+                                                    'isRefused', s.refused_at IS NOT NULL) ORDER BY s.id DESC), '[]') AS credentials,
               coalesce(array_agg(s.sealed ORDER BY s.id DESC), '{}') AS sealed
-         FROM sso_client_secrets s
-        WHERE s.workspace_id = c.workspace_id AND (s.expires_at IS NULL OR s.expires_at > now())
+         FROM sso_client_credentials s
+        WHERE s.workspace_id = c.workspace_id
+          AND (s.public_jwk IS NOT NULL) = (c.token_auth_method IS NOT DISTINCT FROM 'private_key_jwt')
      ) s
      WHERE c.workspace_id = ${workspaceId}::uuid`,
 )
@@ -82,20 +99,32 @@ const findConfig = prepared<{ workspaceId: string }, LoginConfigRow>(
 export async function findLoginConfig(db: Db, box: SecretBox, workspaceId: string): Promise<LoginConfig | undefined> {
   const [row] = await findConfig(db, { workspaceId })
   if (!row) return undefined
-  const { secretIds, sealedSecrets, ...config } = row
-  const open = (sealed: Buffer, index: number) => box.open(sealed, secretContext(workspaceId, secretIds[index] ?? ''))
-  return { ...config, clientSecrets: sealedSecrets.map(open) }
+  const { sealed, ...config } = row
+  const opened = sealed.map((each, index) =>
+    box.open(each, credentialContext(workspaceId, row.credentials[index]?.id ?? '')),
+  )
+  return config.tokenAuthMethod === 'private_key_jwt'
+    ? { ...config, clientSecrets: [], clientKeys: opened.map(text => JSON.parse(text) as ClientKey) }
+    : { ...config, clientSecrets: opened, clientKeys: [] }
+}
+
+/** Who this service is at the provider. */
+export function providerClient({
+  clientId,
+  clientSecrets,
+  clientKeys,
+  tokenAuthMethod,
+}: Pick<LoginConfig, 'clientId' | 'clientSecrets' | 'clientKeys' | 'tokenAuthMethod'>): ProviderClient {
+  return { clientId, clientSecrets, clientKeys, authMethod: tokenAuthMethod }
 }
 
 /** The stored configuration; undefined where the workspace has none. */
 export async function findSsoConfig(db: Db, workspaceId: string): Promise<StoredSsoConfig | undefined> {
   const { rows } = await sql<StoredSsoConfig>`
     SELECT ${settings}, c.metadata, c.created_at AS "createdAt", c.updated_at AS "updatedAt",
-           s.id AS "secretId", s.sealed AS "sealedSecret",
-           (SELECT max(p.expires_at) FROM sso_client_secrets p WHERE p.workspace_id = c.workspace_id AND p.expires_at > now())
-             AS "previousSecretUntil"
-      FROM sso_configs c JOIN sso_client_secrets s ON s.workspace_id = c.workspace_id AND s.expires_at IS NULL
-     WHERE c.workspace_id = ${workspaceId}`.execute(db)
+           EXISTS (SELECT FROM sso_client_credentials s WHERE s.workspace_id = c.workspace_id AND s.public_jwk IS NULL)
+             AS "hasClientSecret"
+      FROM sso_configs c WHERE c.workspace_id = ${workspaceId}`.execute(db)
   return rows[0]
 }
 
@@ -110,9 +139,9 @@ export function notConfigured(): AppError {
   return new AppError('sso_not_configured', 'This workspace has no SSO configuration. Make one with PUT.')
 }
 
-/** What the seal of a client secret is bound to: its row. */
-export function secretContext(workspaceId: string, id: string): string {
-  return `sso_client_secrets/${workspaceId}/${id}`
+/** What the seal of a client secret or key is bound to: its row. */
+export function credentialContext(workspaceId: string, id: string): string {
+  return `sso_client_credentials/${workspaceId}/${id}`
 }
 
 export interface SsoUrls {
@@ -121,6 +150,8 @@ export interface SsoUrls {
   initiateLoginUri: string
   /** Where the provider sends logout tokens (Back-Channel Logout 1.0 §2.2). */
   backchannelLogoutUri: string
+  /** Where the provider fetches the keys of private_key_jwt. */
+  jwksUri: string
   startUrl: string
 }
 
@@ -131,6 +162,7 @@ export function ssoUrls(publicUrl: string, workspaceId: string): SsoUrls {
     redirectUri: `${base}/callback`,
     initiateLoginUri: `${base}/initiate`,
     backchannelLogoutUri: `${base}/backchannel-logout`,
+    jwksUri: `${base}/jwks.json`,
     startUrl: `${base}/start`,
   }
 }

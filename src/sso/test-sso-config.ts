@@ -5,7 +5,7 @@ import { AppError, type ErrorCode } from '../errors.ts'
 import type { ProviderCheck } from '../oidc/provider.ts'
 import { checkDomainsFit, checkDomainsFree, parseAllowedDomains } from './allowed-domains.ts'
 import type { SsoDependencies } from './save-sso-config.ts'
-import { findSsoConfig, notConfigured, type SsoSettings } from './sso-config.ts'
+import { findSsoConfig, notConfigured, type SsoSettings, type StoredSsoConfig } from './sso-config.ts'
 
 export interface SsoCheck extends Omit<ProviderCheck, 'name'> {
   name: ProviderCheck['name'] | 'allowed_domains' | 'client_secret'
@@ -46,7 +46,7 @@ export async function testSsoConfig(
       await checkDomainsFree(db, workspaceId, parsed)
       return parsed
     }),
-    checkSecret(stored?.issuer === issuer),
+    checkSecret(stored, issuer),
   ]
   const failed = checks.filter(check => check.result === 'fail')
   await recordTest(db, { workspaceId, issuer, failed, actor })
@@ -66,10 +66,15 @@ async function checkDomains(parse: () => Promise<string[]>): Promise<SsoCheck> {
   }
 }
 
-/** Whether the provider accepts the secret shows at the first sign-in only: it is asked for with a code. */
-function checkSecret(isStored: boolean): SsoCheck {
+/** Whether the provider accepts it shows at a sign-in only (or a login test): it is asked for with a code. */
+function checkSecret(stored: StoredSsoConfig | undefined, issuer: string): SsoCheck {
   const name = 'client_secret'
-  if (isStored) return { name, result: 'pass', message: 'A client secret is stored for this issuer.' }
+  if (stored?.tokenAuthMethod === 'private_key_jwt') {
+    return { name, result: 'pass', message: 'This service proves itself by a key of its own, published at jwksUri.' }
+  }
+  if (stored?.hasClientSecret && stored.issuer === issuer) {
+    return { name, result: 'pass', message: 'A client secret is stored for this issuer.' }
+  }
   const message = 'No client secret is stored for this issuer.'
   return { name, result: 'warn', message, fix: 'Give the clientSecret when you save.' }
 }

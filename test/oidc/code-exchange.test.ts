@@ -59,7 +59,7 @@ t.test(
     t.match(proven, {
       claims: { sub: 'u-ana' },
       contact: { email: 'ana@corp.example', emailVerified: true },
-      secretIndex: 1,
+      credentialIndex: 1,
     })
   },
 )
