@@ -96,21 +96,6 @@ CREATE TABLE sign_in_policies (
   updated_at           timestamptz(3) NOT NULL DEFAULT now()
 );
 
--- How strict a workspace is about sign-ins and the sessions that come of them. No row: the operator's lifetimes, and the
--- provider's own judgement of the authentication.
-CREATE TABLE sign_in_policies (
-  workspace_id         uuid PRIMARY KEY REFERENCES workspaces ON DELETE CASCADE,
-  session_hours        integer NOT NULL CHECK (session_hours BETWEEN 1 AND 720),
-  session_idle_minutes integer NOT NULL CHECK (session_idle_minutes BETWEEN 5 AND 10080),
-  -- How long ago the person may have authenticated at the provider (Core 1.0 section 3.1.2.1). Absent: however long.
-  max_age_seconds      integer CHECK (max_age_seconds >= 0),
-  -- One of these must have been reached, the most wanted first. Empty: whatever the provider does.
-  acr_values           text[] NOT NULL DEFAULT '{}',
-  version              integer NOT NULL DEFAULT 1,
-  created_at           timestamptz(3) NOT NULL DEFAULT now(),
-  updated_at           timestamptz(3) NOT NULL DEFAULT now()
-);
-
 -- A started sign-in. Nothing about it lives in process memory, so any replica can finish it.
 CREATE TABLE login_attempts (
   workspace_id      uuid NOT NULL REFERENCES workspaces ON DELETE CASCADE,
