@@ -69,7 +69,7 @@ export function derivedAccessCtes(sources: AccessSources): RawBuilder<unknown> {
         JOIN scim_group_subgroups s
           ON s.workspace_id = ${workspaceId} AND s.directory_id = a.directory_id AND s.subgroup_id = a.outer_id
     ), reached AS MATERIALIZED (
-      SELECT DISTINCT d.member_id, r.id AS rule_id, r.group_id, r.rank
+      SELECT d.member_id, r.id AS rule_id, r.group_id, r.rank
         FROM direct d
         JOIN around a ON a.directory_id = d.directory_id AND a.group_id = d.group_id
         JOIN rule r ON r.directory_id = a.directory_id AND r.scim_group_id = a.outer_id
@@ -87,7 +87,7 @@ export function derivedAccessCtes(sources: AccessSources): RawBuilder<unknown> {
              ELSE (${roles}::text[])[coalesce(greatest(coalesce(v.rank, ${rank(defaultRole)}), ${rank(sql`t.manual_role`)}), 1)]
              END AS role
         FROM target t
-        LEFT JOIN (SELECT member_id, max(rank) AS rank, array_agg(rule_id ORDER BY rule_id) AS rules
+        LEFT JOIN (SELECT member_id, max(rank) AS rank, array_agg(DISTINCT rule_id ORDER BY rule_id) AS rules
                      FROM reached GROUP BY member_id) v ON v.member_id = t.id
     ), effective AS (
       SELECT d.id, d.status, d.role_before, d.rules_before, d.rules, d.manual_role, d.manual_policy,
@@ -126,8 +126,8 @@ export function derivedAccessCtes(sources: AccessSources): RawBuilder<unknown> {
  * `result`. What it says of each member is what a preview shows of them.
  */
 export const differenceDigest = sql<string>`
-  coalesce(sum(hashtextextended(concat_ws(' ', id, status, role_before, role, groups_gained, groups_lost), 0))
-    FILTER (WHERE differs), 0) || '/' || count(*) FILTER (WHERE differs) || '/' || count(*) FILTER (WHERE is_kept)`
+  coalesce(sum(uuid_hash_extended(id, hash_array_extended(groups_gained, hash_array_extended(groups_lost,
+    hashtextextended(status || ' ' || role_before || ' ' || role, 0))))) FILTER (WHERE differs), 0) || '/' || count(*) FILTER (WHERE differs) || '/' || count(*) FILTER (WHERE is_kept)`
 
 export interface ScimGroupKey {
   workspaceId: string

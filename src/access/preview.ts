@@ -109,6 +109,10 @@ function previewQuery(change: SourceChange, { roles, limit, after, effect }: Pre
   } = change
   const stored = sql`(SELECT default_role FROM workspaces WHERE id = ${workspaceId})`
   const rank = (column: RawBuilder<unknown>) => sql`array_position(${roles}::text[], ${column})`
+  const isUp = sql`(r.groups_gained <> '{}' OR ${rank(sql`r.role`)} > ${rank(sql`r.role_before`)})`
+  const isDown = sql`(r.groups_lost <> '{}' OR ${rank(sql`r.role`)} < ${rank(sql`r.role_before`)})`
+  const effectOf = sql`
+    CASE WHEN NOT r.differs THEN 'keeps' WHEN ${isUp} AND ${isDown} THEN 'changes' WHEN ${isUp} THEN 'gains' ELSE 'loses' END`
   const named = (ids: RawBuilder<unknown>) => sql`(
     SELECT coalesce(json_agg(json_build_object('id', g.id, 'name', g.name) ORDER BY g.name, g.id), '[]')
       FROM groups g WHERE g.workspace_id = ${workspaceId} AND g.id = ANY (${ids}))`
@@ -117,16 +121,9 @@ function previewQuery(change: SourceChange, { roles, limit, after, effect }: Pre
     -- As it is stored, for the reasons before the change.
     stored_rule AS (SELECT id, role FROM group_mappings WHERE workspace_id = ${workspaceId}),
     new_rule AS (SELECT id, role FROM (${mappings}) m),
-    classified AS MATERIALIZED (
-      SELECT r.*,
-             CASE WHEN NOT r.differs THEN 'keeps'
-                  WHEN (r.groups_gained <> '{}' OR ${rank(sql`r.role`)} > ${rank(sql`r.role_before`)}) THEN
-                    CASE WHEN r.groups_lost <> '{}' OR ${rank(sql`r.role`)} < ${rank(sql`r.role_before`)} THEN 'changes' ELSE 'gains' END
-                  ELSE 'loses' END AS effect
-        FROM result r
-    ), page AS (
+    page AS (
       SELECT c.*, m.email, m.display_name
-        FROM (SELECT * FROM classified
+        FROM (SELECT * FROM (SELECT r.*, ${effectOf} AS effect FROM result r) f
                WHERE (${after ?? null}::uuid IS NULL OR id > ${after ?? null}::uuid)
                  AND (${effect ?? null}::text IS NULL OR effect = ${effect ?? null}::text)
                ORDER BY id LIMIT ${limit + 1}) c
@@ -147,7 +144,7 @@ function previewQuery(change: SourceChange, { roles, limit, after, effect }: Pre
                        SELECT h.group_id FROM group_memberships h
                         WHERE h.workspace_id = ${workspaceId} AND h.member_id = p.id AND h.group_id <> ALL (p.groups_lost))`)}
                    ) ORDER BY p.id), '[]') FROM page p) AS page
-      FROM classified`
+      FROM (SELECT r.*, ${effectOf} AS effect FROM result r) c`
 }
 
 function rulesOf(ids: RawBuilder<unknown>, rules: RawBuilder<unknown>): RawBuilder<unknown> {

@@ -21,7 +21,11 @@ export interface AccessWorld extends TestDirectory {
 }
 
 export async function makeAccessWorld(t: Test, options: TestDirectoryOptions = {}): Promise<AccessWorld> {
-  const directory = await makeDirectory(t, options)
+  return accessWorldOf(t, await makeDirectory(t, options))
+}
+
+/** The same through a replica of the service. */
+export async function accessWorldOf(t: Test, directory: TestDirectory): Promise<AccessWorld> {
   const { app, db, url, headers, directoryId, workspaceId } = directory
   const admin = await bearer({ workspace: workspaceId, role: 'admin' })
   const askWith =
