@@ -24,7 +24,7 @@ import type { Context } from './write.ts'
 const FILTER_MS = 10_000
 
 /** The most members that one page of groups carries; a page that would have more ends before. */
-const MAX_PAGE_MEMBERS = 100_000
+const MAX_PAGE_MEMBERS = 50_000
 
 export interface Listed<Answer> {
   totalResults: number
@@ -83,7 +83,7 @@ interface PageKey extends CallerKey {
   after: string | null
 }
 
-type Listing<Row> = Row & { total: number; isWarm: boolean; epoch: number }
+type Listing<Row> = Row & { total: number; isLead: boolean; epoch: number }
 type MaybeListing<Row> = { [Column in keyof Listing<Row>]: Listing<Row>[Column] | null } & { total: number }
 
 interface Rows<Row> {
@@ -162,7 +162,7 @@ function inDirectory({ workspaceId, directoryId }: Params<CallerKey>): RawBuilde
   return sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid`
 }
 
-/** From a CTE `keys (id, position)` the rows of an answer, with what belongs to them; the parts of each list statement. */
+/** From a CTE `keys (id, position)`, positions of the page from 1 on, the rows of an answer, with what belongs to them; the parts of each list statement. */
 function pageParts(
   type: ResourceTypeName,
   key: Params<PageKey>,
@@ -183,7 +183,7 @@ function pageParts(
   return {
     ctes: sql`${page}, member_rows AS (
         SELECT p.id, m.user_id
-          FROM (SELECT id FROM page ORDER BY position OFFSET 0) p
+          FROM (SELECT id FROM page WHERE position > 0 ORDER BY position OFFSET 0) p
          CROSS JOIN LATERAL (SELECT user_id FROM scim_group_members WHERE ${here} AND group_id = p.id OFFSET 0) m
          WHERE ${withRelation}::boolean
          LIMIT ${sql.lit(MAX_PAGE_MEMBERS + 1)}
@@ -300,7 +300,7 @@ interface WalkKey extends PageKey {
 
 /**
  * A page by position. An anchor that is still right replaces the walk to it; without one the row before the page is read
- * as well, to be the anchor of the next time.
+ * as well, as position 0, to be the anchor of the next time.
  */
 function walkStatement<Row>(type: ResourceTypeName, key: Params<WalkKey>): RawBuilder<MaybeListing<Row>> {
   const { ctes, columns, joins } = pageParts(type, key)
@@ -317,7 +317,7 @@ function walkStatement<Row>(type: ResourceTypeName, key: Params<WalkKey>): RawBu
              CASE WHEN ${skip}::int > total THEN 0 ELSE ${count}::int END AS wanted
         FROM counts
     ), keys AS MATERIALIZED (
-      SELECT id, row_number() OVER (ORDER BY id) AS position
+      SELECT id, row_number() OVER (ORDER BY id) - (SELECT CASE WHEN is_warm THEN 0 ELSE lead END FROM plan) AS position
         FROM (
           SELECT id FROM ${tables[type]}
            WHERE ${inDirectory(key)}
@@ -326,7 +326,7 @@ function walkStatement<Row>(type: ResourceTypeName, key: Params<WalkKey>): RawBu
           OFFSET (SELECT CASE WHEN is_warm THEN 0 ELSE walk END FROM plan)
            LIMIT (SELECT CASE WHEN is_warm OR wanted = 0 THEN wanted ELSE wanted + lead END FROM plan)) walked
     ), ${ctes}
-    SELECT plan.total, plan.epoch, plan.is_warm AS "isWarm", ${columns}
+    SELECT plan.total, plan.epoch, p.position = 0 AS "isLead", ${columns}
       FROM allowed a CROSS JOIN plan LEFT JOIN page p ON true ${joins}
      ORDER BY p.position`
 }
@@ -346,12 +346,11 @@ async function listUnfiltered<Row extends StoredRow>(
   const anchor = skip > 0 ? anchors.find(place, skip) : undefined
   const run = walks[type](db, { ...key, anchorId: anchor?.id ?? null, anchorEpoch: anchor?.epoch ?? null })
   const all = (await run) as MaybeListing<Row>[]
-  const { total, epoch, isWarm } = firstRow(all)
-  const read = all.filter(row => row.id !== null) as unknown as Row[]
-  const hasLead = skip > 0 && isWarm !== true
-  const rows = hasLead ? read.slice(1) : read
-  const [lead] = read
-  if (hasLead && lead) anchors.set(place, skip, { id: lead.id, epoch: epoch ?? 0 })
+  const { total, epoch } = firstRow(all)
+  const read = all.filter(row => row.id !== null) as unknown as Listing<Row>[]
+  const rows = read.filter(row => !row.isLead)
+  const lead = read.find(row => row.isLead)
+  if (lead) anchors.set(place, skip, { id: lead.id, epoch: epoch ?? 0 })
   const last = rows.at(-1)
   if (last && after === null) anchors.set(place, skip + rows.length, { id: last.id, epoch: epoch ?? 0 })
   return { rows, totalResults: total }
