@@ -34,6 +34,7 @@ import { signInPolicyRoutes } from './sso/sign-in-policy-routes.ts'
 import { createSecretBox } from './sso/secret-box.ts'
 import { uuid7 } from './uuid7.ts'
 import { domainRoutes } from './workspaces/domain-routes.ts'
+import { createTxtResolver } from './workspaces/txt-records.ts'
 import { workspaceRoutes } from './workspaces/routes.ts'
 import { workspaceExists } from './workspaces/workspaces.ts'
 
@@ -128,7 +129,7 @@ export async function buildApp({
     await admin.register(memberRoutes, { config, db })
     await admin.register(accessRoutes, { config, db })
     await admin.register(explainRoutes, { config, db })
-    await admin.register(domainRoutes, { config, db })
+    await admin.register(domainRoutes, { config, db, resolveTxt: createTxtResolver(config) })
     await admin.register(ssoRoutes, { config, db, box, providers })
     await admin.register(credentialRoutes, { db, box })
     await admin.register(signInPolicyRoutes, { config, db })

@@ -17,6 +17,10 @@ const origin = z
     'must be an origin, such as https://app.example.com',
   )
 const network = z.string().refine(text => ipaddr.isValidCIDR(text), 'must be a network, such as 10.1.0.0/16')
+const dnsServer = z.string().refine(text => {
+  const [, bracketed, plain] = /^(?:\[([0-9a-f:]+)\]|(\d+\.\d+\.\d+\.\d+))(?::\d{1,5})?$/i.exec(text) ?? []
+  return ipaddr.isValid(bracketed ?? plain ?? text)
+}, 'must be an IP address, with a port such as 192.0.2.53:5353 or [2001:db8::53]:5353 where it is not 53')
 const sealKey = z
   .string()
   .regex(/^[a-z0-9-]{1,16}:[A-Za-z0-9+/]{43}=$/, 'must be id:key, the key 32 random bytes in base64')
@@ -99,6 +103,10 @@ const settings = z.object({
       'gmail.com,googlemail.com,outlook.com,hotmail.com,live.com,yahoo.com,icloud.com,proton.me,gmx.de,gmx.net,web.de',
     )
     .transform(list),
+
+  DNS_SERVERS: commaList.pipe(z.array(dnsServer)),
+  DOMAIN_RECHECK_HOURS: z.coerce.number().int().min(1).max(720).default(24),
+  DOMAIN_GRACE_HOURS: z.coerce.number().int().min(0).max(720).default(72),
 
   SCIM_MAX_BODY_BYTES: z.coerce.number().int().min(65_536).max(268_435_456).default(16_777_216),
   SCIM_REQUESTS_PER_SECOND: z.coerce.number().int().min(25).max(100_000).default(500),

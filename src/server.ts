@@ -6,6 +6,9 @@ import { migrate } from './db/migrate.ts'
 import { openDevelopmentIssuer } from './development-keys.ts'
 import { createLogger } from './http/log.ts'
 import { sweepExpired } from './login/sweep.ts'
+import { remindOfExpiry } from './sso/client-credentials.ts'
+import { recheckDomains } from './workspaces/domain-proof.ts'
+import { createTxtResolver } from './workspaces/txt-records.ts'
 
 /** Where development keeps its database and keys, under the folder that the process is started in. */
 const dataDir = '.data'
@@ -36,11 +39,21 @@ if (issuer) {
   console.log(`\nDevelopment mode. Docs: ${config.publicUrl}/docs\nService token (12 h, all workspaces):\n${token}\n`)
 }
 
-// Beside other replicas, which do the same: the wait is a little different for each.
-const sweepMs = 60_000 + Math.random() * 10_000
+const resolveTxt = createTxtResolver(config)
+const { domainRecheckHours: recheckHours, domainGraceHours: graceHours } = config
+/** What is done every minute, beside other replicas that do the same. */
+const chores: Record<string, () => Promise<unknown>> = {
+  sweep: () => sweepExpired(db),
+  reminders: () => remindOfExpiry(db),
+  domains: () => recheckDomains({ db, resolveTxt, recheckHours, graceHours }),
+}
+// The wait is a little different for each replica.
+const choresMs = 60_000 + Math.random() * 10_000
 setInterval(() => {
-  sweepExpired(db).catch((error: unknown) => logger.warn({ err: error }, 'sweep failed'))
-}, sweepMs).unref()
+  for (const [chore, run] of Object.entries(chores)) {
+    run().catch((error: unknown) => logger.warn({ err: error, chore }, 'chore failed'))
+  }
+}, choresMs).unref()
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   process.once(signal, () => {

@@ -7,13 +7,24 @@ import { actorOf, requireService } from '../http/admin-auth.ts'
 import { workspaceParams } from '../http/params.ts'
 import { problemResponses } from '../http/problem.ts'
 import { parseDomain } from '../members/email.ts'
+import { claimDomain, verifyDomain } from './domain-proof.ts'
 import { approveDomain, getDomain, listDomains, removeDomain } from './domains.ts'
+import type { ResolveTxt } from './txt-records.ts'
 
 const domain = z
   .object({
     domain: z.string().meta({ example: 'example.com' }),
     verifiedAt: z.iso.datetime().nullable(),
     verifiedBy: z.enum(['operator', 'dns']).nullable(),
+    proof: z
+      .object({ type: z.literal('TXT'), name: z.string(), value: z.string() })
+      .nullable()
+      .meta({ description: 'The DNS record that proves it; null where the operator has vouched for it without one' }),
+    checkedAt: z.iso.datetime().nullable().meta({ description: 'When DNS was last asked' }),
+    missingSince: z.iso.datetime().nullable().meta({
+      description: 'Since when the record of a verified domain has been gone; when it stays away, the proof goes too',
+    }),
+    createdAt: z.iso.datetime(),
   })
   .meta({ id: 'Domain' })
 
@@ -21,8 +32,14 @@ const params = workspaceParams.extend({
   domain: z.string().max(300).meta({ description: 'In any case and script', example: 'example.com' }),
 })
 
-/** The e-mail domains of a workspace: its admins see them, Assist's back-ends approve them. */
-export const domainRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db }> = async (app, { config, db }) => {
+export interface DomainRoutes {
+  config: Config
+  db: Db
+  resolveTxt: ResolveTxt
+}
+
+/** The e-mail domains of a workspace: its admins claim and prove them, Assist's back-ends can vouch for them. */
+export const domainRoutes: FastifyPluginAsyncZodOpenApi<DomainRoutes> = async (app, { config, db, resolveTxt }) => {
   const url = '/v1/workspaces/:workspaceId/domains'
   const shared = { tags: ['Domains'], security: [{ assistToken: [] }] }
 
@@ -33,7 +50,7 @@ export const domainRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db
         ...shared,
         params: workspaceParams,
         operationId: 'listDomains',
-        summary: 'The e-mail domains that belong to the workspace',
+        summary: 'The e-mail domains of the workspace, proved or claimed',
         response: { 200: z.object({ items: z.array(domain) }), ...problemResponses() },
       },
     },
@@ -54,6 +71,43 @@ export const domainRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db
     async request => getDomain(db, domainKey(request.params)),
   )
 
+  app.post(
+    url,
+    {
+      schema: {
+        ...shared,
+        params: workspaceParams,
+        operationId: 'claimDomain',
+        summary: 'Claim an e-mail domain, and get the DNS record that proves it',
+        body: z.strictObject({ domain: params.shape.domain }),
+        response: { 201: domain, ...problemResponses('sso_domain_invalid', 'conflict') },
+      },
+    },
+    async (request, reply) => {
+      const key = domainKey({ ...request.params, ...request.body })
+      const claimed = await db.transaction().execute(trx => claimDomain(trx, key, actorOf(request)))
+      return reply.code(201).send(claimed)
+    },
+  )
+
+  app.post(
+    `${url}/:domain/verify`,
+    {
+      schema: {
+        ...shared,
+        params,
+        operationId: 'verifyDomain',
+        summary: 'Look for the DNS record now',
+        description: 'A proof is looked at again every day, and goes some days after its record.',
+        response: {
+          200: domain,
+          ...problemResponses('sso_domain_invalid', 'domain_not_proven', 'domain_taken', 'domain_dns_failed'),
+        },
+      },
+    },
+    async request => verifyDomain({ db, resolveTxt }, domainKey(request.params), actorOf(request)),
+  )
+
   app.put(
     `${url}/:domain`,
     {
@@ -62,7 +116,7 @@ export const domainRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db
         params,
         operationId: 'approveDomain',
         summary: "Vouch that an e-mail domain is the workspace's (services only)",
-        response: { 200: domain, ...problemResponses('sso_domain_invalid', 'conflict') },
+        response: { 200: domain, ...problemResponses('sso_domain_invalid', 'domain_taken') },
       },
     },
     async request => {
@@ -79,14 +133,12 @@ export const domainRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db
         ...shared,
         params,
         operationId: 'removeDomain',
-        summary: 'Take an e-mail domain from the workspace (services only)',
-        response: { 204: { description: 'Removed' }, ...problemResponses('sso_domain_invalid') },
+        summary: 'Take an e-mail domain off the list of the workspace',
+        response: { 204: { description: 'Removed' }, ...problemResponses('sso_domain_invalid', 'sso_enforced') },
       },
     },
     async (request, reply) => {
-      const actor = actorOf(request)
-      requireService(actor, config)
-      await db.transaction().execute(trx => removeDomain(trx, domainKey(request.params), actor))
+      await db.transaction().execute(trx => removeDomain(trx, domainKey(request.params), actorOf(request)))
       return reply.code(204).send()
     },
   )
@@ -94,7 +146,6 @@ export const domainRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db
 
 function domainKey({ workspaceId, domain: text }: { workspaceId: string; domain: string }) {
   const name = parseDomain(text)
-  if (name === undefined)
-    throw new AppError('sso_domain_invalid', 'The path does not end in a domain such as example.com.')
+  if (name === undefined) throw new AppError('sso_domain_invalid', 'This is not a domain such as example.com.')
   return { workspaceId, domain: name }
 }

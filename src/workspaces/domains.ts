@@ -3,11 +3,30 @@ import { recordActivity } from '../activity/activity.ts'
 import { isUniqueViolation, type Db, type Trx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 
-/** An e-mail domain that belongs to a workspace. */
+/** An e-mail domain of a workspace: its own as soon as it is verified, claimed before. */
 export interface Domain {
   domain: string
   verifiedAt: string | null
   verifiedBy: 'operator' | 'dns' | null
+  /** The record to publish; null where the operator has vouched for the domain without one. */
+  proof: DomainProof | null
+  /** When DNS was last asked for it. */
+  checkedAt: string | null
+  /** Since when the record of a verified domain has been gone. */
+  missingSince: string | null
+  createdAt: string
+}
+
+/** A DNS record that only whoever controls the domain can publish. */
+export interface DomainProof {
+  type: 'TXT'
+  name: string
+  value: string
+}
+
+/** A name of its own, so that the record is in nobody's way and says what it is for. */
+export function proofOf(domain: string, challenge: string): DomainProof {
+  return { type: 'TXT', name: `_assist-challenge.${domain}`, value: `assist-domain-verification=${challenge}` }
 }
 
 export interface DomainKey {
@@ -16,26 +35,49 @@ export interface DomainKey {
   domain: string
 }
 
-const columns = ['domain', 'verified_at as verifiedAt', 'verified_by as verifiedBy'] as const
+const columns = [
+  'domain',
+  'verified_at as verifiedAt',
+  'verified_by as verifiedBy',
+  'challenge',
+  'checked_at as checkedAt',
+  'missing_since as missingSince',
+  'created_at as createdAt',
+] as const
 
-/** All domains of a workspace, in the order of their names; an operator approves each by hand, so they are few. */
+interface DomainRow extends Omit<Domain, 'proof'> {
+  challenge: string | null
+}
+
+function toDomain({ challenge, ...row }: DomainRow): Domain {
+  return { ...row, proof: challenge === null ? null : proofOf(row.domain, challenge) }
+}
+
+/** All domains of a workspace, in the order of their names; they are few (domain-proof.ts). */
 export async function listDomains(db: Db, workspaceId: string): Promise<Domain[]> {
-  return db.selectFrom('domains').select(columns).where('workspace_id', '=', workspaceId).orderBy('domain').execute()
+  const rows = await db
+    .selectFrom('domains')
+    .select(columns)
+    .where('workspace_id', '=', workspaceId)
+    .orderBy('domain')
+    .execute()
+  return rows.map(toDomain)
 }
 
 /** @throws {AppError} `not_found` */
 export async function getDomain(db: Db, { workspaceId, domain }: DomainKey): Promise<Domain> {
-  return db
+  const row = await db
     .selectFrom('domains')
     .select(columns)
     .where('workspace_id', '=', workspaceId)
     .where('domain', '=', domain)
-    .executeTakeFirstOrThrow(() => new AppError('not_found', `The domain ${domain} does not belong to this workspace.`))
+    .executeTakeFirstOrThrow(() => new AppError('not_found', `The domain ${domain} is not on this workspace's list.`))
+  return toDomain(row)
 }
 
 /**
  * Takes the operator's word that a domain is the workspace's. Approving it again changes and records nothing.
- * @throws {AppError} `conflict` where it belongs to another workspace
+ * @throws {AppError} `domain_taken` where it belongs to another workspace
  */
 export async function approveDomain(trx: Trx, { workspaceId, domain }: DomainKey, actor: Actor): Promise<Domain> {
   const now = new Date().toISOString()
@@ -51,30 +93,48 @@ export async function approveDomain(trx: Trx, { workspaceId, domain }: DomainKey
     .returning(columns)
     .executeTakeFirst()
     .catch((error: unknown) => {
-      if (!isUniqueViolation(error, 'domains_verified_once')) throw error
-      throw new AppError(
-        'conflict',
-        `The domain ${domain} belongs to another workspace. Remove it there first, if it has changed hands.`,
-      )
+      throw isUniqueViolation(error, 'domains_verified_once') ? domainTaken(domain) : error
     })
   if (!approved) return getDomain(trx, { workspaceId, domain })
   const target = { type: 'domain', id: domain }
   await recordActivity(trx, { workspaceId, action: 'domain.approved', actor, target })
-  return approved
+  return toDomain(approved)
 }
 
-/** @throws {AppError} `not_found` */
-export async function removeDomain(trx: Trx, { workspaceId, domain }: DomainKey, actor: Actor): Promise<void> {
-  const { numDeletedRows } = await trx
-    .deleteFrom('domains')
-    .where('workspace_id', '=', workspaceId)
-    .where('domain', '=', domain)
-    .executeTakeFirst()
-  if (numDeletedRows === 0n) {
-    throw new AppError('not_found', `The domain ${domain} does not belong to this workspace.`)
+export function domainTaken(domain: string): AppError {
+  return new AppError(
+    'domain_taken',
+    `The domain ${domain} belongs to another workspace. If it has changed hands, its record has to go there first, or ` +
+      'the operator of this service has to remove it.',
+  )
+}
+
+/**
+ * Takes a domain off the workspace's list. Admins take back what they claimed; what the operator has vouched for is the
+ * operator's to take.
+ * @throws {AppError} `not_found`, `forbidden`; `sso_enforced` for a proved one on which everybody's sign-in may rest
+ */
+export async function removeDomain(trx: Trx, key: DomainKey, actor: Actor): Promise<void> {
+  const { workspaceId, domain } = key
+  const { verifiedBy } = await getDomain(trx, key)
+  if (verifiedBy === 'operator' && actor.type !== 'service') {
+    throw new AppError('forbidden', `The operator of this service has vouched for ${domain}, and only they remove it.`)
   }
+  if (verifiedBy !== null && actor.type !== 'service' && (await isEnforced(trx, workspaceId))) {
+    throw new AppError('sso_enforced', `SSO is enforced: ${domain} stays until the enforcement is lifted.`)
+  }
+  await trx.deleteFrom('domains').where('workspace_id', '=', workspaceId).where('domain', '=', domain).execute()
   const target = { type: 'domain', id: domain }
   await recordActivity(trx, { workspaceId, action: 'domain.removed', actor, target })
+}
+
+async function isEnforced(trx: Trx, workspaceId: string): Promise<boolean> {
+  const config = await trx
+    .selectFrom('sso_configs')
+    .select('enforced_at')
+    .where('workspace_id', '=', workspaceId)
+    .executeTakeFirst()
+  return (config?.enforced_at ?? null) !== null
 }
 
 /** Those of the domains that another workspace has proved to be its own. */
