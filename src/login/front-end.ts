@@ -70,6 +70,8 @@ const final = new Set<ErrorCode>([
   'sso_secret_missing',
   'sso_client_rejected',
   'sso_member_deactivated',
+  'sso_groups_invalid',
+  'sso_groups_overage',
 ])
 
 /** Refusals of the account rather than of the attempt: trying again means choosing another account. */

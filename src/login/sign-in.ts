@@ -2,6 +2,8 @@ import { sql } from 'kysely'
 import { recordActivity, insertEntrySql } from '../activity/activity.ts'
 import type { Actor } from '../actor.ts'
 import { recomputeAccess, recordAccessChange } from '../access/access.ts'
+import { claimGroups, followClaimedGroups } from '../access/claimed-groups.ts'
+import { lockClaims } from '../access/group-mappings.ts'
 import type { Config } from '../config.ts'
 import { isUniqueViolation, retryDeadlocks, type Db, type Trx } from '../db/database.ts'
 import { prepared } from '../db/prepared.ts'
@@ -11,6 +13,7 @@ import type { SecretBox } from '../sso/secret-box.ts'
 import type { LoginConfig } from '../sso/sso-config.ts'
 import { uuid7 } from '../uuid7.ts'
 import { readSeconds, readSessionExpiry } from './authentication.ts'
+import { readClaimedGroups, requireValues } from './claimed-groups.ts'
 import { followAddress } from './contact-address.ts'
 import { cleanText, decideLinking, deactivated, readPerson } from './linking.ts'
 import type { Candidate, LinkingDecision, LinkingFacts, LinkingRules, Person } from './linking.ts'
@@ -128,7 +131,18 @@ export async function signIn(dependencies: SignInDependencies, signingIn: SignIn
   const exchangeCode = makeOpaqueToken('exc', loginConfig.workspaceId)
   const values = sessionValues(config, box, signingIn, exchangeCode)
   const person = readPerson(proven, loginConfig, config)
+  const { workspaceId, issuer } = loginConfig
+  const claimed = readClaimedGroups(proven.claims, loginConfig.groupsClaim)
+  const claiming = claimed && {
+    workspaceId,
+    issuer,
+    subject: proven.claims.sub,
+    values: () => requireValues(claimed),
+    requestId: visitor.requestId,
+    roles: config.roles,
+  }
 
+  if (claiming) await followClaimedGroups(db, claiming)
   const [known] = await startSession(db, values)
   if (known) {
     if (known.status !== 'active') throw deactivated(known.memberId)
@@ -137,7 +151,9 @@ export async function signIn(dependencies: SignInDependencies, signingIn: SignIn
   }
   const linkAndStart = () =>
     db.transaction().execute(async trx => {
+      if (claiming) await lockClaims(trx, { workspaceId, mode: 'shared' })
       const detail = await linkPerson(trx, { person, loginConfig, config, requestId: visitor.requestId })
+      if (claiming) await claimGroups(trx, claiming)
       const linked = {
         ...values,
         detail: JSON.stringify({ issuer: person.issuer, subject: person.subject, ...detail }),

@@ -35,6 +35,7 @@ const replacement = z
     trustUnverifiedEmail: settings.trustUnverifiedEmail.default(false),
     directoryClaim: settings.directoryClaim.default(null),
     relinkByEmailUntil: settings.relinkByEmailUntil.default(null),
+    groupsClaim: settings.groupsClaim.default(null),
     enabled: settings.enabled.default(true),
   })
   .refine(hasItsSecret, secretMissing)

@@ -246,8 +246,23 @@ async function writeCredentials(
 }
 
 function settingsOf({ issuer, clientId, tokenAuthMethod, ...stored }: StoredSsoConfig): SsoSettings {
-  const { autoProvision, allowedDomains, trustUnverifiedEmail, directoryClaim, relinkByEmailUntil, enabled } = stored
-  const people = { autoProvision, allowedDomains, trustUnverifiedEmail, directoryClaim, relinkByEmailUntil }
+  const {
+    autoProvision,
+    allowedDomains,
+    trustUnverifiedEmail,
+    directoryClaim,
+    relinkByEmailUntil,
+    groupsClaim,
+    enabled,
+  } = stored
+  const people = {
+    autoProvision,
+    allowedDomains,
+    trustUnverifiedEmail,
+    directoryClaim,
+    relinkByEmailUntil,
+    groupsClaim,
+  }
   return { issuer, clientId, tokenAuthMethod, ...people, enabled }
 }
 
@@ -267,6 +282,7 @@ async function writeSettings(trx: Trx, { workspaceId, settings, metadata, stored
     trust_unverified_email: settings.trustUnverifiedEmail,
     directory_claim: settings.directoryClaim,
     relink_by_email_until: settings.relinkByEmailUntil,
+    groups_claim: settings.groupsClaim,
     enabled: settings.enabled,
     metadata: JSON.stringify(metadata),
   }

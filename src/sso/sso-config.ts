@@ -21,6 +21,8 @@ export interface SsoSettings {
   directoryClaim: 'sub' | 'oid' | null
   /** Until when whoever is linked at another issuer is linked anew by an address that is vouched for; null: never. */
   relinkByEmailUntil: string | null
+  /** The claim of the ID token whose values group mappings may name; null: sign-ins say nothing about groups. */
+  groupsClaim: string | null
   enabled: boolean
 }
 
@@ -67,7 +69,8 @@ export interface StoredSsoConfig extends SsoSettings {
 const settings = sql`
   c.issuer, c.client_id AS "clientId", c.token_auth_method AS "tokenAuthMethod", c.auto_provision AS "autoProvision",
   c.allowed_domains AS "allowedDomains", c.trust_unverified_email AS "trustUnverifiedEmail",
-  c.directory_claim AS "directoryClaim", c.relink_by_email_until AS "relinkByEmailUntil", c.enabled,
+  c.directory_claim AS "directoryClaim", c.relink_by_email_until AS "relinkByEmailUntil",
+  c.groups_claim AS "groupsClaim", c.enabled,
   c.enforced_at AS "enforcedAt", c.version`
 
 interface LoginConfigRow extends Omit<LoginConfig, 'clientSecrets' | 'clientKeys'> {

@@ -41,6 +41,18 @@ export const settings = {
         'provider, 30 days ahead at most; null: they are not',
       example: null,
     }),
+  groupsClaim: z
+    .string()
+    .trim()
+    .min(1)
+    .max(200)
+    .nullable()
+    .meta({
+      description:
+        'The claim of the ID token whose values group mappings may name as claimedGroup; for people whom no directory provides. ' +
+        'null: sign-ins say nothing about groups',
+      example: 'groups',
+    }),
   enabled: z.boolean().meta({ description: 'People can sign in by it' }),
 }
 

@@ -60,6 +60,7 @@ t.test('PUT checks the provider, saves, and answers with all that the admin need
     allowedDomains: ['corp.example'],
     trustUnverifiedEmail: false,
     directoryClaim: null,
+    groupsClaim: null,
     enabled: true,
     enforced: false,
     redirectUri: `https://sso.assist.example/sso/${workspaceId}/callback`,
