@@ -1,86 +1,202 @@
 import { access } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
-import { chromium } from 'playwright-core'
-import t from 'tap'
+import { chromium, type BrowserContext, type Page } from 'playwright-core'
+import t, { type Test } from 'tap'
 import { startWorld, type World } from '../scripts/demo/world.ts'
 
-const executablePath = await findBrowser()
-
 /** The demo's front-end in a real browser: what CORS, cookies, CSP and redirects really let happen. */
-t.test(
-  'a person signs in, is known, and signs out again',
-  { skip: executablePath ? false : 'no Chromium here' },
-  async t => {
-    const world = await startWorld({})
-    t.teardown(world.close)
-    await configure(world)
-    const browser = await chromium.launch({
-      executablePath: executablePath!,
-      args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update'],
-    })
-    t.teardown(() => browser.close())
-    const context = await browser.newContext()
-    const page = await context.newPage()
-    const troubles: string[] = []
-    page.on('pageerror', error => troubles.push(error.message))
-    page.on('console', message => {
-      const ours = [world.frontEnd.origin, world.baseUrl].some(each => message.location().url.startsWith(each))
-      if (ours && message.type() === 'error') troubles.push(message.text())
-    })
-    const output = page.locator('#output')
-    const shows = (text: string) => output.filter({ hasText: text }).waitFor()
+const executablePath = await findBrowser()
+if (executablePath === undefined) {
+  t.pass('skipped: there is no Chromium here', { skip: 'no Chromium here' })
+  process.exit()
+}
 
-    await page.goto(world.frontEnd.origin)
-    await page.getByRole('button', { name: 'Sign in with SSO' }).click()
-    await page.getByRole('button', { name: 'Robin Reed' }).click()
-    await page.waitForURL(`${world.frontEnd.origin}/sso/complete*`)
-    await shows('POST /v1/sessions: 201')
-    t.equal(page.url(), `${world.frontEnd.origin}/sso/complete`, 'the code is gone from the address')
-    t.notOk((await output.textContent())?.includes('ses_'), 'no script of the page sees the session token')
-    const [cookie] = (await context.cookies(world.baseUrl)).filter(each => each.name === 'assist-session')
-    t.match(cookie, { httpOnly: true, sameSite: 'Lax' })
+const world = await startWorld({})
+t.teardown(world.close)
+const { baseUrl, frontEnd, workspaceId, provider } = world
+await configure(world)
+const browser = await chromium.launch({
+  executablePath,
+  args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update'],
+})
+t.teardown(() => browser.close())
 
-    await page.getByRole('button', { name: 'Who am I?' }).click()
-    await shows('GET /v1/session: 200')
-    t.match(await output.textContent(), /robin@example\.com/)
+/** A person at a browser of their own. */
+async function openBrowser(t: Test) {
+  const context = await browser.newContext()
+  t.teardown(() => context.close())
+  const troubles: string[] = []
+  return { context, troubles, openTab: () => openTab(context, troubles) }
+}
 
-    await page.getByRole('button', { name: 'Sign out' }).click()
-    await page.waitForURL(`${world.frontEnd.origin}/`)
-    t.same(
-      (await context.cookies(world.baseUrl)).filter(each => each.name === 'assist-session'),
-      [],
-      'signed out here',
-    )
-
-    await page.getByRole('button', { name: 'Sign in with SSO' }).click()
-    await page.getByRole('button', { name: 'Cancel' }).click()
-    await page.waitForURL(`${world.frontEnd.origin}/sso/error*`)
-    await shows('Code: sso_access_denied')
-    t.same(troubles, [], 'the browser had nothing to complain about')
-  },
-)
-
-async function configure({ baseUrl, workspaceId, serviceToken, adminToken, provider, client }: World): Promise<void> {
-  const put = async (path: string, token: string, body: object) => {
-    const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
-    const reply = await fetch(`${baseUrl}${path}`, { method: 'PUT', headers, body: JSON.stringify(body) })
-    if (!reply.ok) throw new Error(await reply.text())
+async function openTab(context: BrowserContext, troubles: string[]) {
+  const page = await context.newPage()
+  page.on('pageerror', error => troubles.push(error.message))
+  page.on('console', message => {
+    const ours = [frontEnd.origin, baseUrl].some(each => message.location().url.startsWith(each))
+    if (ours && message.type() === 'error') troubles.push(message.text())
+  })
+  const output = page.locator('#output')
+  const shows = (text: string) => output.filter({ hasText: text }).waitFor()
+  const click = (name: string) => page.getByRole('button', { name }).click()
+  return {
+    page,
+    output,
+    shows,
+    click,
+    begin: async () => {
+      await page.goto(frontEnd.origin)
+      await click('Sign in with SSO')
+      await page.getByRole('heading', { name: 'Sign in as' }).waitFor()
+    },
+    finish: async (name: string) => {
+      await click(name)
+      await page.waitForURL(`${frontEnd.origin}/sso/complete*`)
+      await shows('POST /v1/sessions: 201')
+    },
+    whoAmI: async () => {
+      const answer = page.waitForResponse(
+        each => each.url().endsWith('/v1/session') && each.request().method() === 'GET',
+      )
+      await click('Who am I?')
+      return answer
+    },
   }
-  await put(`/v1/workspaces/${workspaceId}`, serviceToken, { name: 'acme' })
+}
+
+const sessionCookie = async (context: BrowserContext) =>
+  (await context.cookies(baseUrl)).find(each => each.name === 'assist-session')
+
+t.test('a person signs in, is known, and signs out again', async t => {
+  const { context, troubles, openTab: newTab } = await openBrowser(t)
+  const { page, output, shows, click, begin, finish, whoAmI } = await newTab()
+  await begin()
+  await finish('Robin Reed')
+  t.equal(page.url(), `${frontEnd.origin}/sso/complete`, 'the code is gone from the address')
+  t.notOk((await output.textContent())?.includes('ses_'), 'no script of the page sees the session token')
+  t.match(await sessionCookie(context), { httpOnly: true, sameSite: 'Lax' })
+  t.equal(await page.evaluate('document.cookie'), '', 'nor the cookie')
+  t.equal((await whoAmI()).status(), 200)
+  await shows('robin@example.com')
+
+  await click('Sign out')
+  await page.waitForURL(`${frontEnd.origin}/`)
+  await shows('Signed out here and at the provider.')
+  t.equal(await sessionCookie(context), undefined, 'signed out here')
+  t.same(
+    (await context.cookies(baseUrl)).filter(each => each.name.startsWith('la-')),
+    [],
+    'no cookie of a sign-in is left',
+  )
+
+  await click('Sign in with SSO')
+  await click('Cancel')
+  await page.waitForURL(`${frontEnd.origin}/sso/error*`)
+  await shows('Code: sso_access_denied')
+  t.same(troubles, [], 'the browser had nothing to complain about')
+})
+
+t.test('two tabs sign in at once, and the one that began first finishes last', async t => {
+  const { context, troubles, openTab: newTab } = await openBrowser(t)
+  const [first, second] = [await newTab(), await newTab()]
+  await first.begin()
+  await second.begin()
+  await second.finish('Sam Stone')
+  const early = await sessionCookie(context)
+  await first.finish('Robin Reed')
+  t.not((await sessionCookie(context))?.value, early?.value)
+  for (const tab of [first, second]) {
+    t.equal((await tab.whoAmI()).status(), 200)
+    await tab.shows('robin@example.com')
+  }
+  t.same(troubles, [])
+})
+
+t.test('going back, and opening the callback again, neither signs in nor out', async t => {
+  const { context, openTab: newTab } = await openBrowser(t)
+  const { page, shows, begin, finish, whoAmI } = await newTab()
+  const callbacks: string[] = []
+  page.on('request', request => request.url().includes('/callback?') && callbacks.push(request.url()))
+  await begin()
+  await finish('Robin Reed')
+  const cookie = await sessionCookie(context)
+
+  await page.goto(`${frontEnd.origin}/`)
+  await page.goBack()
+  t.equal(page.url(), `${frontEnd.origin}/sso/complete`)
+  t.equal((await whoAmI()).status(), 200, 'the page of the sign-in works without its code')
+
+  t.equal(callbacks.length, 1)
+  await page.goto(callbacks[0]!)
+  t.match(page.url(), `${frontEnd.origin}/sso/error`)
+  await shows('Code: sso_state_invalid')
+  t.equal((await sessionCookie(context))?.value, cookie?.value)
+  await page.goBack()
+  t.equal((await whoAmI()).status(), 200)
+
+  const elsewhere = await openBrowser(t)
+  const stranger = await elsewhere.openTab()
+  await stranger.page.goto(callbacks[0]!)
+  await stranger.shows('Code: sso_state_invalid')
+  t.equal(await sessionCookie(elsewhere.context), undefined, 'nor in another browser')
+})
+
+t.test('whoever signs out at the provider is out here, by its logout token', async t => {
+  const { context, openTab: newTab } = await openBrowser(t)
+  const { page, begin, finish, whoAmI } = await newTab()
+  await begin()
+  await finish('Sam Stone')
+  t.equal((await whoAmI()).status(), 200)
+  const other = await newTab()
+  await signOutAtProvider(other.page)
+  t.ok(await sessionCookie(context), 'the browser still has the cookie')
+  const answer = await whoAmI()
+  t.equal(answer.status(), 401)
+  t.equal((await answer.json()).code, 'session_ended')
+  t.equal(page.url(), `${frontEnd.origin}/sso/complete`)
+})
+
+t.test("the tile in the provider's portal signs in, and leads where it points to", async t => {
+  const { troubles, openTab: newTab } = await openBrowser(t)
+  const { page, finish, output } = await newTab()
+  const query = new URLSearchParams({
+    iss: provider.issuer,
+    login_hint: 'robin@example.com',
+    target_link_uri: `${frontEnd.origin}/inbox`,
+  })
+  await page.goto(`${baseUrl}/sso/${workspaceId}/initiate?${query.toString()}`)
+  await finish('Robin Reed')
+  t.match(await output.textContent(), `"returnTo": "${frontEnd.origin}/inbox"`)
+  t.same(troubles, [])
+})
+
+async function signOutAtProvider(page: Page): Promise<void> {
+  const ended = page.waitForResponse(each => each.url().includes('/session/end/') && each.request().method() === 'POST')
+  await page.goto(`${provider.issuer}/session/end`)
+  await ended
+}
+
+async function configure({ serviceToken, adminToken, client }: World): Promise<void> {
+  const workspace = `/v1/workspaces/${workspaceId}`
+  await put(workspace, serviceToken, { name: 'acme' })
   const sso = { issuer: provider.issuer, ...client, autoProvision: true, allowedDomains: ['example.com'] }
-  await put(`/v1/workspaces/${workspaceId}/sso-config`, adminToken, sso)
+  await put(`${workspace}/sso-config`, adminToken, sso)
+}
+
+async function put(path: string, token: string, body: object): Promise<void> {
+  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+  const reply = await fetch(`${baseUrl}${path}`, { method: 'PUT', headers, body: JSON.stringify(body) })
+  if (!reply.ok) throw new Error(await reply.text())
 }
 
 async function findBrowser(): Promise<string | undefined> {
   const folders = (process.env.PATH ?? '').split(delimiter)
   for (const path of folders.flatMap(each => [join(each, 'chromium'), join(each, 'google-chrome')])) {
-    if (
-      await access(path).then(
-        () => true,
-        () => false,
-      )
+    const isThere = await access(path).then(
+      () => true,
+      () => false,
     )
-      return path
+    if (isThere) return path
   }
   return undefined
 }

@@ -10,6 +10,7 @@ import { startEmbeddedPostgres } from '../../src/db/embedded-postgres.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { openDevelopmentIssuer } from '../../src/development-keys.ts'
 import { createLogger } from '../../src/http/log.ts'
+import { ssoUrls } from '../../src/sso/sso-config.ts'
 import { uuid7 } from '../../src/uuid7.ts'
 import type { LoopbackProvider, ProviderOptions } from '../../test/helpers/provider.ts'
 import { startFrontEnd, type FrontEnd } from './front-end.ts'
@@ -77,9 +78,9 @@ export async function startWorld({ port }: { port?: number | undefined }): Promi
     frontEnd.connectTo(config.publicUrl)
 
     const client = { clientId: 'assist', clientSecret: 'known-to-the-demo-only' }
-    const redirectUris = [`${config.publicUrl}/sso/${workspaceId}/callback`]
+    const { redirectUri, backchannelLogoutUri } = ssoUrls(config.publicUrl, workspaceId)
     const postLogoutRedirectUris = [`${frontEnd.origin}/`]
-    const clients = [{ ...client, redirectUris, postLogoutRedirectUris }]
+    const clients = [{ ...client, redirectUris: [redirectUri], postLogoutRedirectUris, backchannelLogoutUri }]
     const provider = await startQuietProvider({ accounts, clients })
     closers.push(provider.close)
 

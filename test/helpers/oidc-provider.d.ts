@@ -18,6 +18,7 @@ declare module 'oidc-provider' {
   export class Provider {
     constructor(issuer: string, configuration: Record<string, unknown>)
     Grant: new (grant: { accountId: string; clientId: string }) => Grant
+    on: (event: string, listener: (context: unknown, error: unknown) => void) => void
     callback: () => (request: IncomingMessage, response: ServerResponse) => void
     interactionDetails: (request: IncomingMessage, response: ServerResponse) => Promise<{ uid: string }>
     interactionFinished: (

@@ -49,6 +49,9 @@ export async function startProvider({ accounts, clients, port = 0 }: ProviderOpt
   await new Promise<void>(listening => void server.listen(port, '127.0.0.1', listening))
   const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   const provider = new Provider(issuer, await configure(accounts, clients))
+  provider.on('backchannel.error', (_context: unknown, error: unknown) => {
+    console.error('The logout token was not taken:', error)
+  })
   const protocol = provider.callback()
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -90,7 +93,10 @@ async function configure(accounts: ProviderAccount[], clients: RegisteredClient[
       client_secret: client.clientSecret,
       redirect_uris: client.redirectUris,
       post_logout_redirect_uris: client.postLogoutRedirectUris ?? [],
-      ...(client.backchannelLogoutUri !== undefined && { backchannel_logout_uri: client.backchannelLogoutUri }),
+      ...(client.backchannelLogoutUri !== undefined && {
+        backchannel_logout_uri: client.backchannelLogoutUri,
+        backchannel_logout_session_required: true,
+      }),
     })),
     jwks: { keys: [{ ...(await exportJWK(privateKey)), kid: 'k1', alg: 'RS256', use: 'sig' }] },
     cookies: { keys: [randomBytes(16).toString('hex')] },
@@ -98,6 +104,9 @@ async function configure(accounts: ProviderAccount[], clients: RegisteredClient[
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'] },
     conformIdTokenClaims: false,
     pkce: { required: () => true },
+    // Its own guard keeps it away from loopback, which is where logout tokens go here.
+    fetch: (url: URL, { dispatcher: _guard, ...options }: RequestInit & { dispatcher?: unknown }) =>
+      fetch(url, options),
     features: {
       devInteractions: { enabled: false },
       backchannelLogout: { enabled: true },

@@ -176,21 +176,26 @@ t.test('a policy that an admin tightened meanwhile holds for who is at the provi
   await expectRefusal(t, world, { acme, code: 'sso_authentication_too_weak', act })
 })
 
-t.test('the front-end may ask for another account, a new authentication, and name who signs in', async t => {
-  const acme = await makeAcme()
-  const { verifier } = makeBrowser(world)
-  const start = async (query: object) => {
-    const search = new URLSearchParams({ handoff_challenge: verifier, ...query })
-    return app.inject({ url: `/sso/${acme.workspaceId}/start?${search.toString()}` })
-  }
-  const { searchParams } = new URL((await start({ prompt: 'login', login_hint: 'ana@corp.example' })).headers.location!)
-  t.equal(searchParams.get('prompt'), 'login')
-  t.equal(searchParams.get('login_hint'), 'ana@corp.example')
-  for (const query of [{ prompt: 'none' }, { login_hint: '' }, { login_hint: 'a\nb' }, { max_age: '1' }]) {
-    t.match((await start(query)).json(), { status: 400, code: 'invalid' }, JSON.stringify(query))
-  }
-  t.notMatch(test.log(), /ana@corp/)
-})
+t.test(
+  'oidc-hrd-003: the front-end may ask for another account or a new authentication, and name who signs in',
+  async t => {
+    const acme = await makeAcme()
+    const { verifier } = makeBrowser(world)
+    const start = async (query: object) => {
+      const search = new URLSearchParams({ handoff_challenge: verifier, ...query })
+      return app.inject({ url: `/sso/${acme.workspaceId}/start?${search.toString()}` })
+    }
+    const { searchParams } = new URL(
+      (await start({ prompt: 'login', login_hint: 'ana@corp.example' })).headers.location!,
+    )
+    t.equal(searchParams.get('prompt'), 'login')
+    t.equal(searchParams.get('login_hint'), 'ana@corp.example')
+    for (const query of [{ prompt: 'none' }, { login_hint: '' }, { login_hint: 'a\nb' }, { max_age: '1' }]) {
+      t.match((await start(query)).json(), { status: 400, code: 'invalid' }, JSON.stringify(query))
+    }
+    t.notMatch(test.log(), /ana@corp/)
+  },
+)
 
 t.test('session_expiry is a hard end: past it the person signs in anew, and no policy extends it', async t => {
   const acme = await makeStrict({ sessionHours: 720 })
