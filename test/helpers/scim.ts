@@ -45,11 +45,13 @@ export interface TestDirectoryOptions extends TestAppOptions {
   mode?: 'tolerant' | 'strict'
   /** Another directory of the same workspace. */
   sibling?: TestDirectory
+  /** A workspace of its own on this app. */
+  on?: TestApp
 }
 
 export async function makeDirectory(t: Test, options: TestDirectoryOptions = {}): Promise<TestDirectory> {
-  const { mode = 'tolerant', sibling, ...rest } = options
-  const test = sibling ?? (await makeApp(t, rest))
+  const { mode = 'tolerant', sibling, on, ...rest } = options
+  const test = sibling ?? on ?? (await makeApp(t, rest))
   const { workspaceId, url, headers } = sibling ?? (await makeWorkspace(test))
   const directoryId = uuid7()
   const { db } = test

@@ -3,8 +3,10 @@ import type { AddressInfo } from 'node:net'
 import t from 'tap'
 import { createLimits } from '../../src/scim/limits.ts'
 import { uuid7 } from '../../src/uuid7.ts'
+import { makeApp } from '../helpers/app.ts'
 import { ENTERPRISE, GROUP, makeDirectory, makeReplica, makeToken, USER, type Json } from '../helpers/scim.ts'
 
+const on = await makeApp(t)
 const ERROR = 'urn:ietf:params:scim:api:messages:2.0:Error'
 
 t.test('whatever is wrong with a token, the answer is the same 401; the reason stands in the activity log', async t => {
@@ -99,8 +101,8 @@ t.test('a token that is revoked is refused at its next request on every replica,
 })
 
 t.test('the directory of one workspace never sees, changes or links what is in another', async t => {
-  const acme = await makeDirectory(t)
-  const globex = { ...acme, ...(await makeDirectory(t)) }
+  const acme = await makeDirectory(t, { on })
+  const globex = { ...acme, ...(await makeDirectory(t, { on })) }
   const sibling = await makeDirectory(t, { sibling: acme })
   const ana = await acme.createUser({ userName: 'ana@example.com', externalId: 'x' })
   const group = await acme.createGroup('Weavers', [ana.id])
@@ -115,7 +117,7 @@ t.test('the directory of one workspace never sees, changes or links what is in a
 })
 
 t.test('bodies come as SCIM or plain JSON, in any spelling of the type; all else is refused in SCIM words', async t => {
-  const { send, createUser } = await makeDirectory(t)
+  const { send, createUser } = await makeDirectory(t, { on })
   const { id } = await createUser({ userName: 'ana' })
   const put = (type: string, body: unknown = { schemas: [USER], userName: 'ana' }) =>
     send('PUT', `/Users/${id}`, { body, headers: { 'content-type': type } })
@@ -151,7 +153,7 @@ t.test('bodies come as SCIM or plain JSON, in any spelling of the type; all else
 })
 
 t.test('a path of the endpoint knows its methods, with and without a slash; what is no path is a SCIM 404', async t => {
-  const { send, createUser, get } = await makeDirectory(t)
+  const { send, createUser, get } = await makeDirectory(t, { on })
   const { id } = await createUser({ userName: 'ana' })
   t.equal((await get('/Users/')).totalResults, 1)
   t.equal((await get('/Users/?count=0')).totalResults, 1)
@@ -184,7 +186,7 @@ t.test('a path of the endpoint knows its methods, with and without a slash; what
 })
 
 t.test('discovery tells what is true, from the same table that requests are read by', async t => {
-  const { get, send, createUser } = await makeDirectory(t)
+  const { get, send, createUser } = await makeDirectory(t, { on })
   const config = await get('/ServiceProviderConfig')
   t.match(config, {
     patch: { supported: true },
@@ -243,7 +245,7 @@ t.test('discovery tells what is true, from the same table that requests are read
 })
 
 t.test('what is refused stands in the activity log with the rule that was broken, and names nobody', async t => {
-  const { send, createUser, patch, entries, log } = await makeDirectory(t)
+  const { send, createUser, patch, entries, log } = await makeDirectory(t, { on })
   const { id } = await createUser({ userName: 'secret.person@example.com' })
   await createUser({ userName: 'secret.person@example.com' }, 409)
   await patch(`/Users/${id}`, { op: 'replace', path: 'active', value: 'maybe' })
@@ -262,7 +264,7 @@ t.test('what is refused stands in the activity log with the rule that was broken
 
 t.test('tolerant mode records each leniency in the entry of the change; strict mode refuses it', async t => {
   const body = { schemas: [USER], userName: 'ana', active: 'True', favouriteColour: 'teal', password: 'hunter2' }
-  const tolerant = await makeDirectory(t)
+  const tolerant = await makeDirectory(t, { on })
   const created = await tolerant.send('POST', '/Users?aadOptscim062020', { body })
   t.equal(created.statusCode, 201)
   const [entry] = await tolerant.entries()
@@ -271,7 +273,7 @@ t.test('tolerant mode records each leniency in the entry of the change; strict m
   const stored = await tolerant.db.selectFrom('scim_users').selectAll().execute()
   t.notOk(JSON.stringify([stored, await tolerant.entries(), tolerant.log()]).includes('hunter2'))
 
-  const strict = await makeDirectory(t, { mode: 'strict' })
+  const strict = await makeDirectory(t, { on, mode: 'strict' })
   t.equal((await strict.send('POST', '/Users', { body })).statusCode, 400)
   for (const fault of [{ active: 'True' }, { favouriteColour: 'teal' }, { schemas: [] }])
     await strict.createUser({ userName: 'x', ...fault }, 400)
@@ -281,11 +283,10 @@ t.test('tolerant mode records each leniency in the entry of the change; strict m
   t.equal((await strict.get(`/Users/${id}`)).active, true)
   t.equal((await strict.send('GET', '/Users?fliter=x')).statusCode, 400)
   t.equal((await tolerant.send('GET', '/Users?fliter=x')).statusCode, 200)
-  await strict.db.updateTable('directories').set({ mode: 'tolerant' }).execute()
 })
 
 t.test('conditional requests: If-Match guards each change, If-None-Match saves each read', async t => {
-  const { send, createUser, createGroup, get } = await makeDirectory(t)
+  const { send, createUser, createGroup, get } = await makeDirectory(t, { on })
   const user = await createUser({ userName: 'ana' })
   const group = await createGroup('Weavers', [user.id])
   const bodies = {
@@ -344,7 +345,7 @@ t.test('the bound lets two seconds of requests through at once, and as many as l
 
 t.test('a client that hangs up leaves room for others', async t => {
   const directory = await makeDirectory(t, { settings: { SCIM_CONCURRENT_REQUESTS: '1' } })
-  const { app, directoryId, token, get } = directory
+  const { app, directoryId, token, send } = directory
   await app.listen({ port: 0, host: '127.0.0.1' })
   const { port } = app.server.address() as AddressInfo
   for (let count = 0; count < 3; count++) {
@@ -356,9 +357,14 @@ t.test('a client that hangs up leaves room for others', async t => {
       request.write('{"userName":')
       setTimeout(() => request.destroy(), 50)
     })
-    await new Promise(resolve => setTimeout(resolve, 50))
   }
-  await get('/Users')
+  // The service hears of the last one a moment later.
+  let reply = await send('GET', '/Users')
+  for (let tries = 0; tries < 100 && reply.statusCode === 429; tries++) {
+    await new Promise(resolve => setTimeout(resolve, 50))
+    reply = await send('GET', '/Users')
+  }
+  t.equal(reply.statusCode, 200)
 })
 
 t.test('bodies have a limit, and what exceeds it is a SCIM 413', async t => {
