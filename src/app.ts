@@ -20,6 +20,7 @@ import { refuseUnreadInput } from './http/unread-input.ts'
 import { createAccessTokens } from './login/access-tokens.ts'
 import { backchannelLogoutRoutes } from './login/backchannel-logout-routes.ts'
 import { initiateRoutes } from './login/initiate-routes.ts'
+import { loginOptionsRoutes } from './login/login-options-routes.ts'
 import { loginRoutes } from './login/routes.ts'
 import { sessionRoutes } from './login/session-routes.ts'
 import { workspaceSessionRoutes } from './members/workspace-session-routes.ts'
@@ -113,6 +114,7 @@ export async function buildApp({
   await app.register(initiateRoutes, { config, db, box })
   await app.register(backchannelLogoutRoutes, { config, db, box, providers })
   await app.register(sessionRoutes, { config, db, box, providers, accessTokens })
+  await app.register(loginOptionsRoutes, { config, db, authenticate })
 
   // Assist's back-ends
   await app.register(workspaceRoutes, { config, db, authenticate })

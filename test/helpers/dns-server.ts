@@ -1,5 +1,4 @@
 import { createSocket } from 'node:dgram'
-import type { AddressInfo } from 'node:net'
 
 export interface DnsServer {
   /** For DNS_SERVERS. */
@@ -18,7 +17,7 @@ export async function startDnsServer(t: { teardown: (done: () => unknown) => voi
   await new Promise<void>(bound => void socket.bind(0, '127.0.0.1', bound))
   t.teardown(async () => new Promise<void>(closed => void socket.close(closed)))
   const server: DnsServer = {
-    address: `127.0.0.1:${(socket.address() as AddressInfo).port}`,
+    address: `127.0.0.1:${socket.address().port}`,
     records: new Map(),
     failing: new Set(),
     queries: [],

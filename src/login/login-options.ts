@@ -1,0 +1,57 @@
+import { sql } from 'kysely'
+import type { Config } from '../config.ts'
+import type { Db } from '../db/database.ts'
+import { prepared } from '../db/prepared.ts'
+import { parseEmail } from '../members/email.ts'
+import { ssoUrls } from '../sso/sso-config.ts'
+
+export interface LoginQuestion {
+  /** Leads to the workspace that has proved its domain; with a workspace it is only the hint for the provider's page. */
+  email?: string | undefined
+  workspaceId?: string | undefined
+}
+
+/** How somebody can sign in. Nothing in it depends on whether they exist. */
+export interface LoginOptions {
+  sso: { workspaceId: string; startUrl: string } | null
+  /** Whether Assist may let them in by a password, or by anything else than SSO. */
+  passwordOpen: boolean
+}
+
+interface OpenWays {
+  workspaceId: string
+  isOpen: boolean
+  isEnforced: boolean
+}
+
+const findOpenWays = prepared<{ workspaceId: string | null; domain: string | null }, OpenWays>(
+  'login_options',
+  ({ workspaceId, domain }) => sql`
+    SELECT c.workspace_id AS "workspaceId", c.enforced_at IS NOT NULL AS "isEnforced",
+           c.enabled AND EXISTS (
+             SELECT FROM sso_client_credentials s
+              WHERE s.workspace_id = c.workspace_id
+                AND (s.public_jwk IS NOT NULL) = (c.token_auth_method IS NOT DISTINCT FROM 'private_key_jwt')) AS "isOpen"
+      FROM sso_configs c
+     WHERE c.workspace_id = coalesce(${workspaceId}::uuid, (
+             SELECT workspace_id FROM domains WHERE domain = ${domain}::text AND verified_at IS NOT NULL))`,
+)
+
+/**
+ * Where somebody signs in: by their workspace or, knowing only their address, the workspace that has proved its domain. One
+ * that was only typed into a list leads nowhere, or whoever types first could draw others' people to their own page. People
+ * are never looked up, so known and unknown ones have the same answer after the same statement.
+ */
+export async function findLoginOptions(
+  { config, db }: { config: Config; db: Db },
+  { email, workspaceId }: LoginQuestion,
+): Promise<LoginOptions> {
+  const domain = workspaceId === undefined && email !== undefined ? (parseEmail(email)?.domain ?? null) : null
+  const [ways] = await findOpenWays(db, { workspaceId: workspaceId ?? null, domain })
+  if (!ways) return { sso: null, passwordOpen: true }
+  const passwordOpen = !ways.isEnforced
+  if (!ways.isOpen) return { sso: null, passwordOpen }
+  const startUrl = new URL(ssoUrls(config.publicUrl, ways.workspaceId).startUrl)
+  if (email !== undefined) startUrl.searchParams.set('login_hint', email)
+  return { sso: { workspaceId: ways.workspaceId, startUrl: startUrl.href }, passwordOpen }
+}
