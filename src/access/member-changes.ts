@@ -37,17 +37,8 @@ export async function reactivateMember(trx: Trx, { roles, actor, ...key }: Membe
   const { status, role } = await lockMember(trx, key)
   checkOutranked(roles, role, actor)
   if (status !== 'deactivated') throw new AppError('conflict', 'This member is not deactivated.')
-  const directory = await trx
-    .selectFrom('scim_users as u')
-    .innerJoin('directories as d', join =>
-      join.onRef('d.workspace_id', '=', 'u.workspace_id').onRef('d.id', '=', 'u.directory_id'),
-    )
-    .select('d.name')
-    .where('u.workspace_id', '=', workspaceId)
-    .where('u.member_id', '=', memberId)
-    .where('u.active', '=', false)
-    .executeTakeFirst()
-  if (directory) {
+  const directory = await findDirectory(trx, key)
+  if (directory?.active === false) {
     throw new AppError(
       'directory_owned',
       `The directory ${directory.name} says that this person is inactive. Activate them at the identity provider.`,
@@ -65,6 +56,69 @@ export async function reactivateMember(trx: Trx, { roles, actor, ...key }: Membe
   return getMember(trx, key)
 }
 
+/** The directory that provides a member, and whether it says that they are active. */
+async function findDirectory(
+  trx: Trx,
+  { workspaceId, memberId }: MemberKey,
+): Promise<{ name: string; active: boolean } | undefined> {
+  return trx
+    .selectFrom('scim_users as u')
+    .innerJoin('directories as d', join =>
+      join.onRef('d.workspace_id', '=', 'u.workspace_id').onRef('d.id', '=', 'u.directory_id'),
+    )
+    .select(['d.name', 'u.active'])
+    .where('u.workspace_id', '=', workspaceId)
+    .where('u.member_id', '=', memberId)
+    .executeTakeFirst()
+}
+
+/**
+ * Changes what a member is called here.
+ * @throws {AppError} `not_found`, `role_above_own`, `version_conflict`; `directory_owned` where a directory provides the name
+ */
+export async function renameMember(
+  trx: Trx,
+  change: MemberChange & { displayName: string; expectedVersion?: number | undefined },
+): Promise<Member> {
+  const { workspaceId, memberId, displayName, expectedVersion, actor, roles } = change
+  const { role, version } = await lockMember(trx, change)
+  if (expectedVersion !== undefined && expectedVersion !== version) throw versionConflict()
+  checkOutranked(roles, role, actor)
+  const directory = await findDirectory(trx, change)
+  if (directory) {
+    throw new AppError(
+      'directory_owned',
+      `The directory ${directory.name} provides this name, and would set it again. Change it at the identity provider.`,
+    )
+  }
+  const renamed = await trx
+    .updateTable('members')
+    .set({ display_name: displayName, version: version + 1, updated_at: sql`now()` })
+    .where('workspace_id', '=', workspaceId)
+    .where('id', '=', memberId)
+    .where(sql<boolean>`display_name IS DISTINCT FROM ${displayName}`)
+    .executeTakeFirst()
+  if (renamed.numUpdatedRows > 0n) {
+    const target = { type: 'member', id: memberId }
+    await recordActivity(trx, {
+      workspaceId,
+      action: 'member.updated',
+      actor,
+      memberId,
+      target,
+      detail: { changed: ['displayName'] },
+    })
+  }
+  return getMember(trx, change)
+}
+
+function versionConflict(): AppError {
+  return new AppError(
+    'version_conflict',
+    'The member has changed since you read them. Read them again, and send their ETag with your change.',
+  )
+}
+
 export interface ManualRoleChange extends MemberChange {
   /** Absent: nothing is given by hand any more. */
   manual?: { role: string; policy: ManualPolicy } | undefined
@@ -79,12 +133,7 @@ export interface ManualRoleChange extends MemberChange {
 export async function changeManualRole(trx: Trx, change: ManualRoleChange): Promise<Member> {
   const { workspaceId, memberId, manual, expectedVersion, actor, roles } = change
   const member = await lockMember(trx, change)
-  if (expectedVersion !== undefined && expectedVersion !== member.version) {
-    throw new AppError(
-      'version_conflict',
-      'The member has changed since you read them. Read them again, and send their ETag with your change.',
-    )
-  }
+  if (expectedVersion !== undefined && expectedVersion !== member.version) throw versionConflict()
   checkOutranked(roles, member.role, actor)
   if (manual) checkGrantable(roles, manual.role, actor)
   const before = { role: member.manualRole, policy: member.manualPolicy }

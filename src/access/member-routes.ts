@@ -11,7 +11,13 @@ import { parseEmail } from '../members/email.ts'
 import { getMember, listMembers } from '../members/members.ts'
 import { idPageQuery, pageOf } from '../page.ts'
 import { inviteMember, withdrawInvitation } from './invitations.ts'
-import { changeManualRole, deactivateMember, reactivateMember, resetIdentities } from './member-changes.ts'
+import {
+  changeManualRole,
+  deactivateMember,
+  reactivateMember,
+  renameMember,
+  resetIdentities,
+} from './member-changes.ts'
 
 const status = z.enum(['invited', 'active', 'deactivated'])
 const role = z.string().meta({ description: "One of this deployment's roles", example: 'member' })
@@ -30,6 +36,14 @@ const member = z
     }),
     origin: z.enum(['invite', 'sso', 'directory']).meta({ description: 'How they came to be' }),
     invitationExpiresAt: z.iso.datetime().nullable(),
+    ownedBy: z
+      .object({
+        email: z.enum(['directory', 'sso', 'admin']),
+        displayName: z.enum(['directory', 'admin']),
+        status: z.enum(['directory', 'admin']),
+        role: z.enum(['manual', 'mappings', 'default']),
+      })
+      .meta({ description: 'Who decides on what; what a directory does is refused here with `directory_owned`' }),
     directoryUsers: z
       .array(z.object({ directoryId: z.uuid(), userId: z.uuid(), active: z.boolean() }))
       .meta({ description: 'The directories that own this person; where there is none, admins do' }),
@@ -65,6 +79,8 @@ const manualRole = z.discriminatedUnion('grant', [
   z.strictObject({ grant: z.enum(['floor', 'locked']), role }),
   z.strictObject({ grant: z.literal('none') }),
 ])
+
+const profile = z.strictObject({ displayName: z.string().trim().min(1).max(200).meta({ example: 'Ana Example' }) })
 
 const params = workspaceParams.extend({ memberId: id })
 
@@ -165,6 +181,27 @@ export const memberRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db
       const expectedVersion = request.headers['if-match']
       const change = { ...request.params, manual, expectedVersion, actor: actorOf(request), roles }
       return withEtag(reply, await db.transaction().execute(trx => changeManualRole(trx, change)))
+    },
+  )
+
+  app.patch(
+    `${one}/profile`,
+    {
+      schema: {
+        tags,
+        security,
+        params,
+        operationId: 'changeMemberProfile',
+        summary: 'Change what a member is called, where no directory provides it',
+        headers: ifMatchHeader,
+        body: profile,
+        response: { 200: member, ...problemResponses('role_above_own', 'directory_owned', 'version_conflict') },
+      },
+    },
+    async (request, reply) => {
+      const expectedVersion = request.headers['if-match']
+      const change = { ...request.params, ...request.body, expectedVersion, actor: actorOf(request), roles }
+      return withEtag(reply, await db.transaction().execute(trx => renameMember(trx, change)))
     },
   )
 

@@ -6,6 +6,8 @@ export type ClaimedGroups = { values: string[] } | { fault: AppError }
 
 const MAX_GROUPS = 1_000
 const MAX_LENGTH = 1_024
+/** Core §5.6.2: names claims that are to be fetched from another place. */
+const ELSEWHERE = '_claim_names'
 
 /**
  * Reads the groups claim of an ID token. An absent one says that there are no groups, as most providers leave an empty claim
@@ -40,7 +42,7 @@ function isGroup(value: unknown): value is string {
 }
 
 function isOverage(claims: IdTokenClaims, name: string): boolean {
-  const elsewhere: unknown = claims._claim_names
+  const elsewhere: unknown = claims[ELSEWHERE]
   const isElsewhere = typeof elsewhere === 'object' && elsewhere !== null && name in elsewhere
   return isElsewhere || claims.hasgroups === true || claims.hasgroups === 'true'
 }

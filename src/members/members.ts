@@ -21,6 +21,13 @@ export interface Member {
   manualPolicy: ManualPolicy | null
   origin: 'invite' | 'sso' | 'directory'
   invitationExpiresAt: string | null
+  /** Who decides on what; the rest is refused here with `directory_owned`. */
+  ownedBy: {
+    email: 'directory' | 'sso' | 'admin'
+    displayName: 'directory' | 'admin'
+    status: 'directory' | 'admin'
+    role: 'manual' | 'mappings' | 'default'
+  }
   /** The directories that own this person's life cycle; empty: admins do. */
   directoryUsers: { directoryId: string; userId: string; active: boolean }[]
   identities: { issuer: string; subject: string; linkedBy: string }[]
@@ -74,6 +81,17 @@ function selectMembers(db: Db, workspaceId: string) {
     .select(['m.invitation_expires_at as invitationExpiresAt', 'm.version'])
     .select(['m.created_at as createdAt', 'm.updated_at as updatedAt'])
     .select([
+      sql<Member['ownedBy']>`(
+        SELECT jsonb_build_object(
+                 'email', CASE WHEN o.directory THEN 'directory' WHEN o.sso THEN 'sso' ELSE 'admin' END,
+                 'displayName', CASE WHEN o.directory THEN 'directory' ELSE 'admin' END,
+                 'status', CASE WHEN o.directory THEN 'directory' ELSE 'admin' END,
+                 'role', CASE WHEN m.manual_policy = 'locked' THEN 'manual' WHEN m.rules <> '{}' THEN 'mappings'
+                              WHEN m.manual_role IS NOT NULL THEN 'manual' ELSE 'default' END)
+          FROM (SELECT EXISTS (SELECT FROM scim_users u WHERE u.workspace_id = m.workspace_id AND u.member_id = m.id) AS directory,
+                       EXISTS (SELECT FROM identities i WHERE i.workspace_id = m.workspace_id AND i.member_id = m.id) AS sso) o)`.as(
+        'ownedBy',
+      ),
       sql<Member['directoryUsers']>`(
         SELECT coalesce(jsonb_agg(jsonb_build_object('directoryId', u.directory_id, 'userId', u.id, 'active', u.active)), '[]')
           FROM scim_users u WHERE u.workspace_id = m.workspace_id AND u.member_id = m.id)`.as('directoryUsers'),

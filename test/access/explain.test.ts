@@ -121,3 +121,31 @@ t.test('the access report lists everybody with access at an instant, in pages an
   const today = await app.inject({ url: `${url}/access-report.csv`, headers })
   t.match(today.body, `,'=1+1,`, 'no cell is a formula')
 })
+
+t.test(
+  'a member says where they came from and who decides on what; what a directory decides is refused here',
+  async t => {
+    const { ask, addPerson, addGroup, addAssistGroup, map } = await makeAccessWorld(t)
+    const ana = await addPerson('ana')
+    const support = await addGroup('Support', ana.userId)
+    const desk = await addAssistGroup('Desk')
+    const { id: mappingId } = await map(support, { groupId: desk })
+    const { id: invited } = await ask('POST', '/members', { email: 'eva@example.com', displayName: 'Eva' })
+    t.match((await ask('GET', '/members')).items, [
+      {
+        origin: 'directory',
+        ownedBy: { email: 'directory', displayName: 'directory', status: 'directory', role: 'mappings' },
+      },
+      { origin: 'invite', ownedBy: { email: 'admin', displayName: 'admin', status: 'admin', role: 'default' } },
+    ])
+    const name = { displayName: 'Somebody else' }
+    t.match(await ask('PATCH', `/members/${ana.memberId}/profile`, name, 409), {
+      code: 'directory_owned',
+      detail: /Okta/,
+    })
+    t.match(await ask('PATCH', `/members/${invited}/profile`, name), { displayName: 'Somebody else' })
+    t.match((await ask('GET', `/groups/${desk}/members`)).items, [
+      { id: ana.memberId, through: [{ mappingId, scimGroupName: 'Support' }] },
+    ])
+  },
+)
