@@ -40,7 +40,7 @@ CREATE TABLE identities (
   issuer          text NOT NULL CHECK (issuer <> ''),
   subject         text NOT NULL CHECK (length(subject) BETWEEN 1 AND 255),
   member_id       uuid NOT NULL,
-  linked_by       text NOT NULL CHECK (linked_by IN ('provisioned', 'email', 'invitation', 'directory', 'member')),
+  linked_by       text NOT NULL CHECK (linked_by IN ('provisioned', 'email', 'invitation', 'directory', 'claim', 'member')),
   -- The configured claim that never changes for a person, as the last sign-in had it: it finds them again where the
   -- provider gives another subject, as for a new app registration in Entra.
   stable_id       text CHECK (length(stable_id) BETWEEN 1 AND 255),

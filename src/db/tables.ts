@@ -146,7 +146,7 @@ export interface IdentitiesTable {
   issuer: string
   subject: string
   member_id: string
-  linked_by: 'provisioned' | 'email' | 'invitation' | 'directory' | 'member'
+  linked_by: 'provisioned' | 'email' | 'invitation' | 'directory' | 'claim' | 'member'
   stable_id: string | null
   created_at: Generated<string>
   last_sign_in_at: string | null

@@ -31,14 +31,16 @@ export type Trust =
   | 'opt_in'
   /** The directory names the person by a claim that never changes. */
   | 'directory'
+  /** The same issuer has named the person before by a claim that never changes. */
+  | 'claim'
 
 /** Who signed in, as far as their claims can be used before any member is looked at. */
 export interface Person {
   issuer: string
   subject: string
   displayName: string | undefined
-  /** The value of the configured claim that equals a directory's externalId. */
-  directoryId: string | undefined
+  /** The value of the configured claim that never changes for a person, and that equals a directory's externalId. */
+  stableId: string | undefined
   /** Usable for comparison. */
   email: Email | undefined
   emailVerified: 'yes' | 'no' | 'unsaid'
@@ -49,7 +51,8 @@ export interface Person {
 /** A member whom the claims point to. */
 export interface Candidate {
   memberId: string
-  foundBy: 'directory' | 'email'
+  /** By the claim that never changes, in a directory or with an identity of the same issuer; or by the address. */
+  foundBy: 'directory' | 'identity' | 'email'
   status: 'invited' | 'active' | 'deactivated'
   role: string
   invitationOpen: boolean
@@ -58,16 +61,26 @@ export interface Candidate {
 
 export interface LinkingFacts {
   candidates: Candidate[]
+  /** An admin has opened the window in which members of another issuer are linked anew by their address. */
+  relinkByEmail: boolean
   /** A directory of this workspace holds the address and says that the person is inactive. */
   inactiveInDirectory: boolean
 }
 
-export type LinkedBy = 'email' | 'invitation' | 'directory' | 'provisioned'
+export type LinkedBy = 'email' | 'invitation' | 'directory' | 'claim' | 'provisioned'
 
 export type LinkingDecision =
   | { kind: 'create'; email: Email; trust: Trust }
   /** `openMembership` makes an invitation into a membership; a lapsed one leaves nothing of itself behind. */
-  | { kind: 'link'; memberId: string; linkedBy: LinkedBy; trust: Trust; openMembership?: 'invitation' | 'provisioning' }
+  | {
+      kind: 'link'
+      memberId: string
+      linkedBy: LinkedBy
+      trust: Trust
+      /** What the member was linked to until now. Of the same issuer it goes; that of another stays, as a way back. */
+      before: Candidate['identities']
+      openMembership?: 'invitation' | 'provisioning'
+    }
 
 /** Reads the claims of someone who is not linked yet (Core §5.1). */
 export function readPerson(
@@ -75,13 +88,13 @@ export function readPerson(
   config: LoginConfig,
   rules: LinkingRules,
 ): Person {
-  const directoryId = config.directoryClaim === null ? undefined : claims[config.directoryClaim]
+  const stableId = config.directoryClaim === null ? undefined : claims[config.directoryClaim]
   const email = contact.email === undefined ? undefined : parseEmail(contact.email)
   const person = {
     issuer: config.issuer,
     subject: claims.sub,
     displayName: cleanText(contact.name ?? '', 200),
-    directoryId: typeof directoryId === 'string' && directoryId !== '' ? directoryId : undefined,
+    stableId: typeof stableId === 'string' && /^\P{Cc}{1,255}$/u.test(stableId) ? stableId : undefined,
     email,
     emailVerified: readVerified(contact.emailVerified),
   }
@@ -168,17 +181,20 @@ export function decideLinking(
   facts: LinkingFacts,
   { config, rules }: { config: LoginConfig; rules: LinkingRules },
 ): LinkingDecision {
-  const named = facts.candidates.filter(candidate => candidate.foundBy === 'directory')
-  if (named.length > 1) throw ambiguous(named)
-  const [directoryMember] = named
-  if (directoryMember) return linkTo(directoryMember, person, 'directory')
+  const named = facts.candidates.filter(candidate => candidate.foundBy !== 'email')
+  if (new Set(named.map(each => each.memberId)).size > 1) throw ambiguous(named)
+  const [namedMember] = named
+  if (namedMember) return linkTo(namedMember, namedMember.foundBy === 'directory' ? 'directory' : 'claim')
 
   if (person.emailFault) throw person.emailFault
   const { email } = person
   if (!email) throw new Error('An address without a fault is a usable one.')
   const candidate = facts.candidates.find(each => each.foundBy === 'email')
   const trust = vouch(person, email, { candidate, config, rules })
-  if (candidate) return linkTo(candidate, person, trust, config.autoProvision)
+  if (candidate) {
+    checkLinkedElsewhere(candidate, person, facts)
+    return linkTo(candidate, trust, config.autoProvision)
+  }
   if (facts.inactiveInDirectory) throw deactivated(undefined)
   if (!config.autoProvision) throw notProvisioned('unknown')
   return { kind: 'create', email, trust }
@@ -252,15 +268,25 @@ function isPrivileged(role: string, { roles }: LinkingRules): boolean {
   return roles.indexOf(role) >= roles.indexOf('admin')
 }
 
-function linkTo(candidate: Candidate, person: Person, trust: Trust, autoProvision = false): LinkingDecision {
-  const { memberId, status, identities, invitationOpen } = candidate
+function linkTo(candidate: Candidate, trust: Trust, autoProvision = false): LinkingDecision {
+  const { memberId, status, identities: before, invitationOpen } = candidate
   if (status === 'deactivated') throw deactivated(memberId)
-  if (identities.length > 0) throw conflict(candidate, person)
-  if (status === 'active')
-    return { kind: 'link', memberId, linkedBy: trust === 'directory' ? 'directory' : 'email', trust }
-  if (invitationOpen) return { kind: 'link', memberId, linkedBy: 'invitation', trust, openMembership: 'invitation' }
+  const link = { kind: 'link', memberId, trust, before } as const
+  if (status === 'active') return { ...link, linkedBy: trust === 'directory' || trust === 'claim' ? trust : 'email' }
+  if (invitationOpen) return { ...link, linkedBy: 'invitation', openMembership: 'invitation' }
   if (!autoProvision) throw notProvisioned('invitation_expired', memberId)
-  return { kind: 'link', memberId, linkedBy: 'provisioned', trust, openMembership: 'provisioning' }
+  return { ...link, linkedBy: 'provisioned', openMembership: 'provisioning' }
+}
+
+/**
+ * By an address alone nobody takes the place of somebody who is linked: it may be a recycled mailbox. Only links at another
+ * issuer give way, and only in the time that an admin has set for a change of provider.
+ */
+function checkLinkedElsewhere(candidate: Candidate, person: Person, { relinkByEmail }: LinkingFacts): void {
+  const { status, identities } = candidate
+  if (status === 'deactivated' || identities.length === 0) return
+  if (relinkByEmail && identities.every(({ issuer }) => issuer !== person.issuer)) return
+  throw conflict(candidate, person)
 }
 
 export function deactivated(memberId: string | undefined): AppError {
@@ -283,7 +309,7 @@ function conflict({ memberId, identities }: Candidate, person: Person): AppError
     memberId,
     linked: identities,
     claimed: { issuer: person.issuer, subject: person.subject },
-    fix: "If it is the same person (a new app registration, another provider), reset the member's identities and have them sign in again. If the mailbox was given to somebody else, do not.",
+    fix: "If the workspace has changed its provider, set relinkByEmailUntil. If it is one person with a new account, reset the member's identities and have them sign in again. If the mailbox was given to somebody else, do neither.",
   })
 }
 

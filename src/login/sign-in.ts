@@ -1,8 +1,6 @@
 import { sql } from 'kysely'
-import { recordActivity, insertEntrySql } from '../activity/activity.ts'
-import type { Actor } from '../actor.ts'
-import { recomputeAccess, recordAccessChange } from '../access/access.ts'
-import { claimGroups, followClaimedGroups } from '../access/claimed-groups.ts'
+import { insertEntrySql } from '../activity/activity.ts'
+import { claimGroups, followClaimedGroups, type ClaimingSignIn } from '../access/claimed-groups.ts'
 import { lockClaims } from '../access/group-mappings.ts'
 import type { Config } from '../config.ts'
 import { isUniqueViolation, retryDeadlocks, type Db, type Trx } from '../db/database.ts'
@@ -15,8 +13,8 @@ import { uuid7 } from '../uuid7.ts'
 import { readSeconds, readSessionExpiry } from './authentication.ts'
 import { readClaimedGroups, requireValues } from './claimed-groups.ts'
 import { followAddress } from './contact-address.ts'
-import { cleanText, decideLinking, deactivated, readPerson } from './linking.ts'
-import type { Candidate, LinkingDecision, LinkingFacts, LinkingRules, Person } from './linking.ts'
+import { linkPerson, type Linked, type Linking } from './link-person.ts'
+import { cleanText, deactivated, readPerson } from './linking.ts'
 import { sealOutcomeCode, type LoginAttempt } from './login-attempts.ts'
 
 /** The browser that signs in, for the session's row and the entries. */
@@ -62,6 +60,8 @@ interface SessionValues {
   returnTo: string
   detail: string
   requestId: string
+  stableId: string | null
+  configVersion: number
 }
 
 /** Whom an identity belongs to; nobody has signed in unless `active`. */
@@ -84,9 +84,9 @@ const startSession = prepared<SessionValues, KnownMember>(
        WHERE i.workspace_id = ${p.workspaceId}::uuid AND i.issuer = ${p.issuer}::text AND i.subject = ${p.subject}::text
          FOR SHARE OF m
     ), session AS (
-      INSERT INTO sessions (workspace_id, id, member_id, issuer, subject, idp_session_id, id_token_sealed, auth_time, acr,
+      INSERT INTO sessions (workspace_id, id, member_id, issuer, subject, config_version, idp_session_id, id_token_sealed, auth_time, acr,
                             amr, address, user_agent, idle_minutes, expires_at)
-      SELECT ${p.workspaceId}::uuid, ${p.sessionId}::uuid, id, ${p.issuer}::text, ${p.subject}::text,
+      SELECT ${p.workspaceId}::uuid, ${p.sessionId}::uuid, id, ${p.issuer}::text, ${p.subject}::text, ${p.configVersion}::int,
              ${p.idpSessionId}::text, ${p.idTokenSealed}::bytea, to_timestamp(${p.authTime}::float8), ${p.acr}::text,
              ${p.amr}::text[], ${p.address}::inet, ${p.userAgent}::text, ${p.idleMinutes}::int,
              least(now() + ${p.hours}::int * interval '1 hour', to_timestamp(${p.sessionExpiry}::float8))
@@ -98,7 +98,7 @@ const startSession = prepared<SessionValues, KnownMember>(
              now() + interval '60 seconds'
         FROM session
     ), seen AS (
-      UPDATE identities SET last_sign_in_at = now()
+      UPDATE identities SET last_sign_in_at = now(), stable_id = coalesce(${p.stableId}::text, stable_id)
        WHERE workspace_id = ${p.workspaceId}::uuid AND issuer = ${p.issuer}::text AND subject = ${p.subject}::text
          AND EXISTS (SELECT FROM session)
     ), entry AS (${insertEntrySql({
@@ -129,18 +129,9 @@ export async function signIn(dependencies: SignInDependencies, signingIn: SignIn
   const { config, db, box } = dependencies
   const { loginConfig, proven, visitor } = signingIn
   const exchangeCode = makeOpaqueToken('exc', loginConfig.workspaceId)
-  const values = sessionValues(config, box, signingIn, exchangeCode)
   const person = readPerson(proven, loginConfig, config)
-  const { workspaceId, issuer } = loginConfig
-  const claimed = readClaimedGroups(proven.claims, loginConfig.groupsClaim)
-  const claiming = claimed && {
-    workspaceId,
-    issuer,
-    subject: proven.claims.sub,
-    values: () => requireValues(claimed),
-    requestId: visitor.requestId,
-    roles: config.roles,
-  }
+  const values = { ...sessionValues(config, box, signingIn, exchangeCode), stableId: person.stableId ?? null }
+  const claiming = readClaiming(proven, { loginConfig, config, requestId: visitor.requestId })
 
   if (claiming) await followClaimedGroups(db, claiming)
   const [known] = await startSession(db, values)
@@ -151,9 +142,7 @@ export async function signIn(dependencies: SignInDependencies, signingIn: SignIn
   }
   const linkAndStart = () =>
     db.transaction().execute(async trx => {
-      if (claiming) await lockClaims(trx, { workspaceId, mode: 'shared' })
-      const detail = await linkPerson(trx, { person, loginConfig, config, requestId: visitor.requestId })
-      if (claiming) await claimGroups(trx, claiming)
+      const detail = await admit(trx, { person, loginConfig, config, requestId: visitor.requestId, claiming })
       const linked = {
         ...values,
         detail: JSON.stringify({ issuer: person.issuer, subject: person.subject, ...detail }),
@@ -165,20 +154,47 @@ export async function signIn(dependencies: SignInDependencies, signingIn: SignIn
   return exchangeCode.token
 }
 
+/** What the sign-in says of the person's groups; undefined where nobody asks. */
+export function readClaiming(
+  { claims }: ProvenSignIn,
+  { loginConfig, config, requestId }: Omit<Linking, 'person'>,
+): ClaimingSignIn | undefined {
+  const { workspaceId, issuer, groupsClaim } = loginConfig
+  const claimed = readClaimedGroups(claims, groupsClaim)
+  if (!claimed) return undefined
+  const values = () => requireValues(claimed)
+  return { workspaceId, issuer, subject: claims.sub, values, requestId, roles: config.roles }
+}
+
+/**
+ * Makes somebody a member with an identity, and gives them what their groups give.
+ * @returns on what trust, for the entry
+ */
+export async function admit(
+  trx: Trx,
+  { claiming, ...linking }: Linking & { claiming: ClaimingSignIn | undefined },
+): Promise<Linked> {
+  if (claiming) await lockClaims(trx, { workspaceId: claiming.workspaceId, mode: 'shared' })
+  const linked = await linkPerson(trx, linking)
+  if (claiming) await claimGroups(trx, claiming)
+  return linked
+}
+
 function sessionValues(
   config: Config,
   box: SecretBox,
   { attempt, loginConfig, proven, visitor }: SignIn,
   exchangeCode: { token: string; hash: Buffer },
-): SessionValues {
+): Omit<SessionValues, 'stableId'> {
   const { claims, idToken } = proven
-  const { workspaceId, issuer } = loginConfig
+  const { workspaceId, issuer, version: configVersion } = loginConfig
   const sessionId = uuid7()
   return {
     ...visitor,
     workspaceId,
     issuer,
     subject: claims.sub,
+    configVersion,
     sessionId,
     idpSessionId: textClaim(claims.sid),
     idTokenSealed: box.seal(idToken, idTokenContext(workspaceId, sessionId)),
@@ -209,182 +225,6 @@ export function idTokenContext(workspaceId: string, sessionId: string): string {
 
 function textClaim(value: unknown): string | null {
   return typeof value === 'string' ? (cleanText(value, 255) ?? null) : null
-}
-
-interface Linking {
-  person: Person
-  loginConfig: LoginConfig
-  config: Config
-  requestId: string
-}
-
-/**
- * Gives a person their identity, and where they have none a membership.
- * @returns on what trust, for the entry
- */
-async function linkPerson(trx: Trx, linking: Linking): Promise<Record<string, unknown>> {
-  const { person, loginConfig, config } = linking
-  const { workspaceId } = loginConfig
-  await lockPerson(trx, workspaceId, person)
-  if (await isLinked(trx, workspaceId, person)) return { trust: 'identity' }
-  const facts = await findFacts(trx, workspaceId, person)
-  const rules: LinkingRules = config
-  const decision = decideLinking(person, facts, { config: loginConfig, rules })
-  const { trust } = decision
-  if (decision.kind === 'create') {
-    await createMember(trx, linking, decision)
-    return { trust, linkedBy: 'provisioned' }
-  }
-  await linkMember(trx, linking, decision)
-  return { trust, linkedBy: decision.linkedBy }
-}
-
-/** Two first sign-ins of one person, or of two with one address, go one after the other, on whatever replicas. */
-async function lockPerson(trx: Trx, workspaceId: string, { issuer, subject, email }: Person): Promise<void> {
-  const keys = [`${workspaceId} ${issuer} ${subject}`, ...(email ? [`${workspaceId} ${email.key}`] : [])]
-  await sql`SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest(${keys}::text[]) AS key`.execute(trx)
-}
-
-async function isLinked(trx: Trx, workspaceId: string, { issuer, subject }: Person): Promise<boolean> {
-  const identity = await trx
-    .selectFrom('identities')
-    .select('member_id')
-    .where('workspace_id', '=', workspaceId)
-    .where('issuer', '=', issuer)
-    .where('subject', '=', subject)
-    .executeTakeFirst()
-  return identity !== undefined
-}
-
-/** Whom the claims point to, their rows locked until the sign-in is through. */
-async function findFacts(trx: Trx, workspaceId: string, { email, directoryId }: Person): Promise<LinkingFacts> {
-  const emailKey = email?.key ?? null
-  const { rows: candidates } = await sql<Candidate>`
-    SELECT f.found_by AS "foundBy", m.id AS "memberId", m.status, m.role,
-           coalesce(m.invitation_expires_at > now(), false) AS "invitationOpen",
-           ARRAY(SELECT jsonb_build_object('issuer', i.issuer, 'subject', i.subject)
-                   FROM identities i WHERE i.workspace_id = m.workspace_id AND i.member_id = m.id) AS identities
-      FROM (
-        SELECT u.member_id, 'directory' AS found_by
-          FROM directories d
-          JOIN scim_users u ON u.workspace_id = d.workspace_id AND u.directory_id = d.id AND u.external_id = ${directoryId ?? null}::text
-         WHERE d.workspace_id = ${workspaceId}
-        UNION
-        SELECT id, 'email' FROM members WHERE workspace_id = ${workspaceId} AND email_key = ${emailKey}::text
-      ) f
-      JOIN members m ON m.workspace_id = ${workspaceId} AND m.id = f.member_id
-       FOR UPDATE OF m`.execute(trx)
-  if (candidates.length > 0 || emailKey === null) return { candidates, inactiveInDirectory: false }
-  const inactive = await trx
-    .selectFrom('scim_users')
-    .select('id')
-    .where('workspace_id', '=', workspaceId)
-    .where('email_keys', '@>', sql<string[]>`ARRAY[${emailKey}]::text[]`)
-    .where('active', '=', false)
-    .executeTakeFirst()
-  return { candidates, inactiveInDirectory: inactive !== undefined }
-}
-
-async function createMember(
-  trx: Trx,
-  linking: Linking,
-  { email, trust }: LinkingDecision & { kind: 'create' },
-): Promise<void> {
-  const { person, loginConfig } = linking
-  const { workspaceId } = loginConfig
-  const memberId = uuid7()
-  await trx
-    .insertInto('members')
-    .columns(['workspace_id', 'id', 'email', 'email_key', 'display_name', 'status', 'role', 'origin'])
-    .expression(
-      trx
-        .selectFrom('workspaces')
-        .select(({ val }) => [
-          'id',
-          sql<string>`${memberId}::uuid`.as('member_id'),
-          sql<string>`${email.text}::text`.as('email'),
-          sql<string>`${email.key}::text`.as('email_key'),
-          sql<string | null>`${person.displayName ?? null}::text`.as('display_name'),
-          val('active').as('status'),
-          'default_role',
-          val('sso').as('origin'),
-        ])
-        .where('id', '=', workspaceId)
-        // A change of the default waits for us, or we for it, and then read what it set.
-        .forShare(),
-    )
-    .execute()
-  await insertIdentity(trx, linking, { memberId, linkedBy: 'provisioned' })
-  const { issuer, subject } = person
-  const entryId = await recordActivity(trx, {
-    ...memberEntry(linking, memberId),
-    action: 'member.provisioned',
-    detail: { issuer, subject, trust },
-  })
-  await openAccess(trx, linking, { memberId, entryId, statusBefore: null, roleBefore: null })
-}
-
-async function linkMember(
-  trx: Trx,
-  linking: Linking,
-  { memberId, linkedBy, trust, openMembership }: LinkingDecision & { kind: 'link' },
-): Promise<void> {
-  const { issuer, subject } = linking.person
-  await insertIdentity(trx, linking, { memberId, linkedBy })
-  const entry = memberEntry(linking, memberId)
-  await recordActivity(trx, { ...entry, action: 'identity.linked', detail: { issuer, subject, linkedBy, trust } })
-  if (!openMembership) return
-  const { role } = await trx
-    .updateTable('members')
-    .set({
-      status: 'active',
-      invitation_expires_at: null,
-      display_name: sql`coalesce(display_name, ${linking.person.displayName ?? null}::text)`,
-      version: sql`version + 1`,
-      updated_at: sql`now()`,
-      // The role of an invitation that has lapsed was never given.
-      ...(openMembership === 'provisioning' && { manual_role: null, manual_policy: null }),
-    })
-    .where('workspace_id', '=', linking.loginConfig.workspaceId)
-    .where('id', '=', memberId)
-    .returning('role')
-    .executeTakeFirstOrThrow()
-  const action = openMembership === 'invitation' ? 'member.activated' : 'member.provisioned'
-  const entryId = await recordActivity(trx, { ...entry, action, detail: { issuer, subject } })
-  await openAccess(trx, linking, { memberId, entryId, statusBefore: 'invited', roleBefore: role })
-}
-
-function memberEntry({ loginConfig, requestId }: Linking, memberId: string) {
-  const actor: Actor = { type: 'member', id: memberId, requestId }
-  return { workspaceId: loginConfig.workspaceId, actor, memberId, target: { type: 'member', id: memberId } }
-}
-
-async function insertIdentity(
-  trx: Trx,
-  { person, loginConfig }: Linking,
-  { memberId, linkedBy }: { memberId: string; linkedBy: 'email' | 'invitation' | 'directory' | 'provisioned' },
-): Promise<void> {
-  const { issuer, subject } = person
-  const key = { workspace_id: loginConfig.workspaceId, issuer, subject }
-  await trx
-    .insertInto('identities')
-    .values({ ...key, member_id: memberId, linked_by: linkedBy })
-    .execute()
-}
-
-interface OpenedAccess {
-  memberId: string
-  entryId: number
-  statusBefore: 'invited' | null
-  roleBefore: string | null
-}
-
-/** The history of a membership that began, then what the member's sources give beyond it. */
-async function openAccess(trx: Trx, { loginConfig, config }: Linking, opened: OpenedAccess): Promise<void> {
-  const { workspaceId } = loginConfig
-  const { memberId, entryId, statusBefore, roleBefore } = opened
-  await recordAccessChange(trx, { workspaceId, memberId, entryId, statusBefore, roleBefore })
-  await recomputeAccess(trx, { workspaceId, memberIds: [memberId], entryId, roles: config.roles })
 }
 
 /** Somebody else (an invitation, a directory) made the same member meanwhile: look again, and find them. */

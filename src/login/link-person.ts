@@ -1,0 +1,216 @@
+import { sql } from 'kysely'
+import { recomputeAccess, recordAccessChange } from '../access/access.ts'
+import type { Actor } from '../actor.ts'
+import { recordActivity } from '../activity/activity.ts'
+import type { Config } from '../config.ts'
+import type { Trx } from '../db/database.ts'
+import type { LoginConfig } from '../sso/sso-config.ts'
+import { uuid7 } from '../uuid7.ts'
+import { decideLinking } from './linking.ts'
+import type { Candidate, LinkedBy, LinkingDecision, LinkingFacts, LinkingRules, Person, Trust } from './linking.ts'
+
+export interface Linking {
+  person: Person
+  loginConfig: LoginConfig
+  config: Config
+  requestId: string
+}
+
+/** How a person came to their member, for the entry. */
+export interface Linked {
+  trust: Trust | 'identity'
+  /** Absent: they had their identity already. */
+  linkedBy?: LinkedBy
+}
+
+/**
+ * Gives a person their identity, and where they have none a membership.
+ * @returns on what trust, for the entry
+ */
+export async function linkPerson(trx: Trx, linking: Linking): Promise<Linked> {
+  const { person, loginConfig, config } = linking
+  const { workspaceId } = loginConfig
+  await lockPerson(trx, workspaceId, person)
+  if (await isLinked(trx, workspaceId, person)) return { trust: 'identity' }
+  const facts = await findFacts(trx, loginConfig, person)
+  const rules: LinkingRules = config
+  const decision = decideLinking(person, facts, { config: loginConfig, rules })
+  const { trust } = decision
+  if (decision.kind === 'create') {
+    await createMember(trx, linking, decision)
+    return { trust, linkedBy: 'provisioned' }
+  }
+  await linkMember(trx, linking, decision)
+  return { trust, linkedBy: decision.linkedBy }
+}
+
+/** Two first sign-ins of one person, or of two with one address, go one after the other, on whatever replicas. */
+async function lockPerson(trx: Trx, workspaceId: string, { issuer, subject, email }: Person): Promise<void> {
+  const keys = [`${workspaceId} ${issuer} ${subject}`, ...(email ? [`${workspaceId} ${email.key}`] : [])]
+  await sql`SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest(${keys}::text[]) AS key`.execute(trx)
+}
+
+async function isLinked(trx: Trx, workspaceId: string, { issuer, subject }: Person): Promise<boolean> {
+  const identity = await trx
+    .selectFrom('identities')
+    .select('member_id')
+    .where('workspace_id', '=', workspaceId)
+    .where('issuer', '=', issuer)
+    .where('subject', '=', subject)
+    .executeTakeFirst()
+  return identity !== undefined
+}
+
+/** Whom the claims point to, their rows locked until the sign-in is through. */
+async function findFacts(
+  trx: Trx,
+  { workspaceId, relinkByEmailUntil }: LoginConfig,
+  { issuer, email, ...person }: Person,
+): Promise<LinkingFacts> {
+  const stableId = person.stableId ?? null
+  const emailKey = email?.key ?? null
+  const relinkByEmail = relinkByEmailUntil !== null && Date.parse(relinkByEmailUntil) > Date.now()
+  const { rows: candidates } = await sql<Candidate>`
+    SELECT f.found_by AS "foundBy", m.id AS "memberId", m.status, m.role,
+           coalesce(m.invitation_expires_at > now(), false) AS "invitationOpen",
+           ARRAY(SELECT jsonb_build_object('issuer', i.issuer, 'subject', i.subject)
+                   FROM identities i WHERE i.workspace_id = m.workspace_id AND i.member_id = m.id) AS identities
+      FROM (
+        SELECT u.member_id, 'directory' AS found_by
+          FROM directories d
+          JOIN scim_users u ON u.workspace_id = d.workspace_id AND u.directory_id = d.id AND u.external_id = ${stableId}::text
+         WHERE d.workspace_id = ${workspaceId}
+        UNION
+        SELECT member_id, 'identity' FROM identities
+         WHERE workspace_id = ${workspaceId} AND issuer = ${issuer} AND stable_id = ${stableId}::text
+        UNION
+        SELECT id, 'email' FROM members WHERE workspace_id = ${workspaceId} AND email_key = ${emailKey}::text
+      ) f
+      JOIN members m ON m.workspace_id = ${workspaceId} AND m.id = f.member_id
+       FOR UPDATE OF m`.execute(trx)
+  if (candidates.length > 0 || emailKey === null) return { candidates, relinkByEmail, inactiveInDirectory: false }
+  const inactive = await trx
+    .selectFrom('scim_users')
+    .select('id')
+    .where('workspace_id', '=', workspaceId)
+    .where('email_keys', '@>', sql<string[]>`ARRAY[${emailKey}]::text[]`)
+    .where('active', '=', false)
+    .executeTakeFirst()
+  return { candidates, relinkByEmail, inactiveInDirectory: inactive !== undefined }
+}
+
+async function createMember(
+  trx: Trx,
+  linking: Linking,
+  { email, trust }: LinkingDecision & { kind: 'create' },
+): Promise<void> {
+  const { person, loginConfig } = linking
+  const { workspaceId } = loginConfig
+  const memberId = uuid7()
+  await trx
+    .insertInto('members')
+    .columns(['workspace_id', 'id', 'email', 'email_key', 'display_name', 'status', 'role', 'origin'])
+    .expression(
+      trx
+        .selectFrom('workspaces')
+        .select(({ val }) => [
+          'id',
+          sql<string>`${memberId}::uuid`.as('member_id'),
+          sql<string>`${email.text}::text`.as('email'),
+          sql<string>`${email.key}::text`.as('email_key'),
+          sql<string | null>`${person.displayName ?? null}::text`.as('display_name'),
+          val('active').as('status'),
+          'default_role',
+          val('sso').as('origin'),
+        ])
+        .where('id', '=', workspaceId)
+        // A change of the default waits for us, or we for it, and then read what it set.
+        .forShare(),
+    )
+    .execute()
+  await insertIdentity(trx, linking, { memberId, linkedBy: 'provisioned' })
+  const { issuer, subject } = person
+  const entryId = await recordActivity(trx, {
+    ...memberEntry(linking, memberId),
+    action: 'member.provisioned',
+    detail: { issuer, subject, trust },
+  })
+  await openAccess(trx, linking, { memberId, entryId, statusBefore: null, roleBefore: null })
+}
+
+async function linkMember(
+  trx: Trx,
+  linking: Linking,
+  { memberId, linkedBy, trust, openMembership, before }: LinkingDecision & { kind: 'link' },
+): Promise<void> {
+  const { issuer, subject } = linking.person
+  await dropIdentity(trx, linking, memberId)
+  await insertIdentity(trx, linking, { memberId, linkedBy })
+  const entry = memberEntry(linking, memberId)
+  const detail = { issuer, subject, linkedBy, trust }
+  await (before.length === 0
+    ? recordActivity(trx, { ...entry, action: 'identity.linked', detail })
+    : recordActivity(trx, { ...entry, action: 'identity.relinked', detail: { ...detail, before } }))
+  if (!openMembership) return
+  const { role } = await trx
+    .updateTable('members')
+    .set({
+      status: 'active',
+      invitation_expires_at: null,
+      display_name: sql`coalesce(display_name, ${linking.person.displayName ?? null}::text)`,
+      version: sql`version + 1`,
+      updated_at: sql`now()`,
+      // The role of an invitation that has lapsed was never given.
+      ...(openMembership === 'provisioning' && { manual_role: null, manual_policy: null }),
+    })
+    .where('workspace_id', '=', linking.loginConfig.workspaceId)
+    .where('id', '=', memberId)
+    .returning('role')
+    .executeTakeFirstOrThrow()
+  const action = openMembership === 'invitation' ? 'member.activated' : 'member.provisioned'
+  const entryId = await recordActivity(trx, { ...entry, action, detail: { issuer, subject } })
+  await openAccess(trx, linking, { memberId, entryId, statusBefore: 'invited', roleBefore: role })
+}
+
+function memberEntry({ loginConfig, requestId }: Linking, memberId: string) {
+  const actor: Actor = { type: 'member', id: memberId, requestId }
+  return { workspaceId: loginConfig.workspaceId, actor, memberId, target: { type: 'member', id: memberId } }
+}
+
+/** The subject that the issuer gave a member before, where a claim that never changes says that it is them. */
+async function dropIdentity(trx: Trx, { person, loginConfig }: Linking, memberId: string): Promise<void> {
+  await trx
+    .deleteFrom('identities')
+    .where('workspace_id', '=', loginConfig.workspaceId)
+    .where('member_id', '=', memberId)
+    .where('issuer', '=', person.issuer)
+    .execute()
+}
+
+async function insertIdentity(
+  trx: Trx,
+  { person, loginConfig }: Linking,
+  { memberId, linkedBy }: { memberId: string; linkedBy: LinkedBy },
+): Promise<void> {
+  const { issuer, subject, stableId } = person
+  const key = { workspace_id: loginConfig.workspaceId, issuer, subject }
+  await trx
+    .insertInto('identities')
+    .values({ ...key, member_id: memberId, linked_by: linkedBy, stable_id: stableId ?? null })
+    .execute()
+}
+
+interface OpenedAccess {
+  memberId: string
+  entryId: number
+  statusBefore: 'invited' | null
+  roleBefore: string | null
+}
+
+/** The history of a membership that began, then what the member's sources give beyond it. */
+async function openAccess(trx: Trx, { loginConfig, config }: Linking, opened: OpenedAccess): Promise<void> {
+  const { workspaceId } = loginConfig
+  const { memberId, entryId, statusBefore, roleBefore } = opened
+  await recordAccessChange(trx, { workspaceId, memberId, entryId, statusBefore, roleBefore })
+  await recomputeAccess(trx, { workspaceId, memberIds: [memberId], entryId, roles: config.roles })
+}
