@@ -12,11 +12,14 @@ import type { Workload } from './workload.ts'
 export const signIn: Workload = async function* (session, { connections }) {
   const { signIn: place, neighbour } = session
   if (!place) return
-  const load = { step: 'sign-in', connections, most: 3000, endpoint: { baseUrl: place.origin } }
-  yield await measure(session, load, connection => {
+  const load = { connections, most: 3000, endpoint: { baseUrl: place.origin } }
+  const work = (connection: Connection) => {
     const index = Math.floor(Math.random() * neighbour.userIds.length)
     return signInOnce(connection, place, { subject: `subject-${index}`, email: userNameOf(index) })
-  })
+  }
+  yield await measure(session, { ...load, step: 'sign-in, no ANALYZE' }, work)
+  await session.analyze()
+  yield await measure(session, { ...load, step: 'sign-in' }, work)
 }
 
 async function signInOnce(connection: Connection, place: SignIn, person: { subject: string; email: string }) {

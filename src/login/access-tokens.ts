@@ -1,4 +1,5 @@
-import { calculateJwkThumbprint, errors, exportJWK, generateKeyPair, importJWK, jwtVerify, SignJWT } from 'jose'
+import { createPrivateKey, sign, type KeyObject } from 'node:crypto'
+import { calculateJwkThumbprint, errors, exportJWK, generateKeyPair, importJWK, jwtVerify } from 'jose'
 import type { CryptoKey, JWK, JWTHeaderParameters } from 'jose'
 import { sql } from 'kysely'
 import type { Config } from '../config.ts'
@@ -24,7 +25,7 @@ interface SigningKey {
   publicJwk: JWK
   publicKey: CryptoKey
   /** Absent where the seal's key is no longer configured: such a key only verifies. */
-  privateKey: CryptoKey | undefined
+  privateKey: KeyObject | undefined
   retiresAt: number
 }
 
@@ -76,7 +77,7 @@ export function createAccessTokens({ config, db, box }: AccessTokensOptions): Ac
     return performance.now() - loadedAt > ms ? reload() : known
   }
 
-  async function signingKey(): Promise<SigningKey & { privateKey: CryptoKey }> {
+  async function signingKey(): Promise<SigningKey & { privateKey: KeyObject }> {
     const current = findSigner(await keysNotOlderThan(freshMs))
     if (current) return current
     await db.transaction().execute(trx => makeKey(trx, box))
@@ -100,14 +101,9 @@ export function createAccessTokens({ config, db, box }: AccessTokensOptions): Ac
       const now = Math.floor(Date.now() / 1000)
       const exp = Math.min(now + lifetimeSeconds, Math.floor(Date.parse(expiresAt) / 1000))
       const own = { [claimNames.workspace]: workspaceId, [claimNames.role]: role, sid: id }
-      const accessToken = await new SignJWT({ ...own, ...authenticationClaims(session) })
-        .setProtectedHeader({ alg: algorithm, kid, typ: tokenType })
-        .setIssuer(config.publicUrl)
-        .setAudience(config.assistTokenAudience)
-        .setSubject(memberId)
-        .setIssuedAt(now)
-        .setExpirationTime(exp)
-        .sign(privateKey)
+      const registered = { iss: config.publicUrl, aud: config.assistTokenAudience, sub: memberId, iat: now, exp }
+      const header = { alg: algorithm, kid, typ: tokenType }
+      const accessToken = signJws(header, { ...own, ...authenticationClaims(session), ...registered }, privateKey)
       return { accessToken, accessTokenExpiresAt: new Date(exp * 1000).toISOString() }
     },
     async verify(token) {
@@ -128,6 +124,16 @@ export function createAccessTokens({ config, db, box }: AccessTokensOptions): Ac
   }
 }
 
+/**
+ * A JWS in its compact form (RFC 7515 §7.1), ES256. Signed in this thread: that takes 20 µs, and the way to another thread
+ * and back, which WebCrypto takes, three times as long.
+ */
+function signJws(header: object, claims: object, key: KeyObject): string {
+  const input = [header, claims].map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
+  const signature = sign('sha256', Buffer.from(input), { key, dsaEncoding: 'ieee-p1363' })
+  return `${input}.${signature.toString('base64url')}`
+}
+
 /** How the person proved who they are, as the provider said it (RFC 9068 §2.2.1); what it did not say is left out. */
 function authenticationClaims({ authTime, acr, amr }: Session): Record<string, unknown> {
   return {
@@ -137,9 +143,9 @@ function authenticationClaims({ authTime, acr, amr }: Session): Record<string, u
   }
 }
 
-function findSigner(keys: SigningKey[]): (SigningKey & { privateKey: CryptoKey }) | undefined {
+function findSigner(keys: SigningKey[]): (SigningKey & { privateKey: KeyObject }) | undefined {
   const now = Date.now()
-  return keys.find((key): key is SigningKey & { privateKey: CryptoKey } => {
+  return keys.find((key): key is SigningKey & { privateKey: KeyObject } => {
     return key.retiresAt > now && key.privateKey !== undefined
   })
 }
@@ -158,21 +164,21 @@ async function loadKeys(db: Db, box: SecretBox): Promise<SigningKey[]> {
       kid: row.kid,
       publicJwk: row.public_jwk as JWK,
       publicKey: (await importJWK(row.public_jwk as JWK, algorithm)) as CryptoKey,
-      privateKey: await openPrivateKey(box, row.private_sealed, row.kid),
+      privateKey: openPrivateKey(box, row.private_sealed, row.kid),
       retiresAt: Date.parse(row.retires_at),
     })),
   )
 }
 
 /** A key whose seal cannot be opened any more signs nothing; the next one is made in its place. */
-async function openPrivateKey(box: SecretBox, sealed: Buffer, kid: string): Promise<CryptoKey | undefined> {
+function openPrivateKey(box: SecretBox, sealed: Buffer, kid: string): KeyObject | undefined {
   let text: string
   try {
     text = box.open(sealed, keyContext(kid))
   } catch {
     return undefined
   }
-  return (await importJWK(JSON.parse(text) as JWK, algorithm)) as CryptoKey
+  return createPrivateKey({ key: JSON.parse(text) as JWK, format: 'jwk' })
 }
 
 function keyContext(kid: string): string {

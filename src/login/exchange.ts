@@ -28,14 +28,19 @@ const redeem = prepared<RedeemValues, Session & { returnTo: string }>(
       UPDATE exchange_codes SET used_at = now()
        WHERE workspace_id = ${p.workspaceId}::uuid AND code_hash = ${p.codeHash}::bytea AND used_at IS NULL
       RETURNING session_id, return_to, expires_at > now() AND handoff_challenge = ${p.challenge}::text AS fits
+    ), holder AS (
+      -- Step by step rather than joined: whatever is known of the tables, each is read by one key.
+      SELECT id, email, display_name, role FROM members
+       WHERE workspace_id = ${p.workspaceId}::uuid AND status = 'active'
+         AND id = (SELECT member_id FROM sessions
+                    WHERE workspace_id = ${p.workspaceId}::uuid AND id = (SELECT session_id FROM code WHERE fits)
+                      -- "Not redeemed yet", said so that the sweep's index is not taken for the way to one session.
+                      AND coalesce(token_hash, '') = '' AND ended_at IS NULL AND expires_at > now())
     ), session AS (
       UPDATE sessions s SET token_hash = ${p.tokenHash}::bytea, last_seen_at = now()
-        FROM code c, members m
-       WHERE c.fits AND s.workspace_id = ${p.workspaceId}::uuid AND s.id = c.session_id
-         -- "Not redeemed yet", said so that the sweep's index is not taken for the way to one session.
-         AND coalesce(s.token_hash, '') = ''
-         AND s.ended_at IS NULL AND s.expires_at > now()
-         AND m.workspace_id = s.workspace_id AND m.id = s.member_id AND m.status = 'active'
+        FROM holder m, code c
+       WHERE s.workspace_id = ${p.workspaceId}::uuid AND s.id = (SELECT session_id FROM code WHERE fits)
+         AND coalesce(s.token_hash, '') = '' AND s.ended_at IS NULL
       RETURNING s.workspace_id, s.id, s.member_id, m.email, m.display_name, m.role, s.auth_time, s.acr, s.amr,
                 s.created_at, s.expires_at, c.return_to
     ), replaced AS (

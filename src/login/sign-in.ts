@@ -79,10 +79,13 @@ const startSession = prepared<SessionValues, KnownMember>(
   'login_start_session',
   p => sql`
     WITH person AS (
-      SELECT m.id, m.status, m.email_key
-        FROM identities i JOIN members m ON m.workspace_id = i.workspace_id AND m.id = i.member_id
-       WHERE i.workspace_id = ${p.workspaceId}::uuid AND i.issuer = ${p.issuer}::text AND i.subject = ${p.subject}::text
-         FOR SHARE OF m
+      SELECT id, status, email_key FROM members
+       WHERE workspace_id = ${p.workspaceId}::uuid
+         -- Not a join: whatever is known of the tables, both are read by one key.
+         AND id = (SELECT member_id FROM identities
+                    WHERE workspace_id = ${p.workspaceId}::uuid AND issuer = ${p.issuer}::text
+                      AND subject = ${p.subject}::text)
+         FOR SHARE
     ), session AS (
       INSERT INTO sessions (workspace_id, id, member_id, issuer, subject, config_version, idp_session_id, id_token_sealed, auth_time, acr,
                             amr, address, user_agent, idle_minutes, expires_at)

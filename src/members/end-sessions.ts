@@ -87,10 +87,12 @@ const obeyLogout = prepared<ProviderLogout, { sessionsEnded: number }>(
          AND s.idp_session_id = ${p.idpSessionId}::text
          AND (${p.subject}::text IS NULL OR s.subject = ${p.subject}::text)
       UNION
-      SELECT s.id
-        FROM identities i JOIN sessions s ON s.workspace_id = i.workspace_id AND s.member_id = i.member_id, token
-       WHERE i.workspace_id = ${p.workspaceId}::uuid AND i.issuer = ${p.issuer}::text AND i.subject = ${p.subject}::text
-         AND s.issuer = i.issuer AND s.subject = i.subject
+      SELECT s.id FROM sessions s, token
+       WHERE s.workspace_id = ${p.workspaceId}::uuid
+         AND s.member_id = (SELECT member_id FROM identities
+                             WHERE workspace_id = ${p.workspaceId}::uuid AND issuer = ${p.issuer}::text
+                               AND subject = ${p.subject}::text)
+         AND s.issuer = ${p.issuer}::text AND s.subject = ${p.subject}::text
          AND (${p.idpSessionId}::text IS NULL OR s.idp_session_id IS NULL)
     ), ended AS (
       UPDATE sessions SET ended_at = now(), end_reason = 'signed_out_at_provider'

@@ -1,4 +1,4 @@
-import { sql } from 'kysely'
+import { sql, type RawBuilder } from 'kysely'
 import type { Actor } from '../actor.ts'
 import type { Db, Trx } from '../db/database.ts'
 import { prepared } from '../db/prepared.ts'
@@ -21,38 +21,40 @@ export interface Session {
   expiresAt: string
 }
 
-export interface SessionKey {
-  workspaceId: string
-  /** By the hash of its token, or by its id where an access token names it. */
-  tokenHash: Buffer | null
-  sessionId: string | null
-}
-
 /**
  * Finds a live session: not ended, not expired, not idle for too long, its member active. The check that makes
  * revocation immediate on every replica: it reads the row on every request. Marks the use at most once a minute, so
- * that reading stays reading.
+ * that reading stays reading. Each table is read by one key, whatever is known of them: a join could begin with all of the
+ * workspace.
  */
-const findLiveSession = prepared<SessionKey, Session>(
-  'session_find_live',
-  ({ workspaceId, tokenHash, sessionId }) => sql`
-    WITH found AS (
-      SELECT s.workspace_id, s.id, s.member_id, m.email, m.display_name, m.role, s.auth_time, s.acr, s.amr,
-             s.created_at, s.expires_at, s.last_seen_at
-        FROM sessions s JOIN members m ON m.workspace_id = s.workspace_id AND m.id = s.member_id
-       WHERE s.workspace_id = ${workspaceId}::uuid
-         AND (s.token_hash = ${tokenHash}::bytea OR (s.id = ${sessionId}::uuid AND s.token_hash IS NOT NULL))
-         AND s.ended_at IS NULL AND s.expires_at > now()
-         AND s.last_seen_at > now() - s.idle_minutes * interval '1 minute'
-         AND m.status = 'active'
+function liveSessionSql(workspaceId: RawBuilder<string>, isMeant: RawBuilder<unknown>): RawBuilder<Session> {
+  return sql`
+    WITH found AS MATERIALIZED (
+      SELECT id, member_id, auth_time, acr, amr, created_at, expires_at, last_seen_at
+        FROM sessions
+       WHERE workspace_id = ${workspaceId}::uuid AND ${isMeant} AND ended_at IS NULL AND expires_at > now()
+         AND last_seen_at > now() - idle_minutes * interval '1 minute'
+    ), holder AS MATERIALIZED (
+      SELECT email, display_name, role FROM members
+       WHERE workspace_id = ${workspaceId}::uuid AND id = (SELECT member_id FROM found) AND status = 'active'
     ), seen AS (
-      UPDATE sessions s SET last_seen_at = now()
-        FROM found f
-       WHERE s.workspace_id = f.workspace_id AND s.id = f.id AND f.last_seen_at < now() - interval '1 minute'
+      UPDATE sessions SET last_seen_at = now()
+       WHERE workspace_id = ${workspaceId}::uuid
+         AND id = (SELECT id FROM found WHERE last_seen_at < now() - interval '1 minute')
+         AND EXISTS (SELECT FROM holder)
     )
-    SELECT workspace_id AS "workspaceId", id, member_id AS "memberId", email, display_name AS "displayName", role,
+    SELECT ${workspaceId}::uuid AS "workspaceId", id, member_id AS "memberId", email, display_name AS "displayName", role,
            auth_time AS "authTime", acr, amr, created_at AS "createdAt", expires_at AS "expiresAt"
-      FROM found`,
+      FROM found, holder`
+}
+
+const findByToken = prepared<{ workspaceId: string; tokenHash: Buffer }, Session>('session_by_token', p =>
+  liveSessionSql(p.workspaceId, sql`token_hash = ${p.tokenHash}::bytea`),
+)
+
+/** A session that nobody has redeemed yet is none. */
+const findById = prepared<{ workspaceId: string; sessionId: string }, Session>('session_by_id', p =>
+  liveSessionSql(p.workspaceId, sql`id = ${p.sessionId}::uuid AND coalesce(token_hash, '') <> ''`),
 )
 
 /**
@@ -62,7 +64,7 @@ const findLiveSession = prepared<SessionKey, Session>(
 export async function getSessionByToken(db: Db, token: string): Promise<Session> {
   const read = readOpaqueToken('ses', token)
   if (!read) throw sessionEnded()
-  const [session] = await findLiveSession(db, { workspaceId: read.workspaceId, tokenHash: read.hash, sessionId: null })
+  const [session] = await findByToken(db, { workspaceId: read.workspaceId, tokenHash: read.hash })
   if (!session) throw sessionEnded()
   return session
 }
@@ -71,11 +73,8 @@ export async function getSessionByToken(db: Db, token: string): Promise<Session>
  * The session that an access token names.
  * @throws {AppError} `session_ended` where it is over for whatever reason
  */
-export async function getSessionById(
-  db: Db,
-  { workspaceId, sessionId }: { workspaceId: string; sessionId: string },
-): Promise<Session> {
-  const [session] = await findLiveSession(db, { workspaceId, tokenHash: null, sessionId })
+export async function getSessionById(db: Db, named: { workspaceId: string; sessionId: string }): Promise<Session> {
+  const [session] = await findById(db, named)
   if (!session) throw sessionEnded()
   return session
 }

@@ -237,8 +237,8 @@ export function createProviders(options: ProvidersOptions): Providers {
     discover: issuer => discover(issuer),
     exchangeCode,
     authorizationUrl: async ({ issuer, clientId, extra = {}, scope = 'openid email profile', ...request }) => {
-      const config = configureClient({ guard, metadata: await discover(issuer), clientId })
-      const url = oidc.buildAuthorizationUrl(config, {
+      const { authorization_endpoint: endpoint } = await discover(issuer)
+      return withParameters(endpoint, {
         ...extra,
         response_type: 'code',
         client_id: clientId,
@@ -249,7 +249,6 @@ export function createProviders(options: ProvidersOptions): Providers {
         code_challenge: request.codeChallenge,
         code_challenge_method: 'S256',
       })
-      return url.href
     },
     verifyLogoutToken: async ({ issuer, clientId, token }) => {
       const metadata = await discover(issuer)
@@ -267,6 +266,15 @@ export function createProviders(options: ProvidersOptions): Providers {
     },
     forget: issuer => documents.forget(discoveryUrl(issuer)),
   }
+}
+
+/** An endpoint may have a query of its own, which stays (RFC 6749 §3.1); it cannot set one of ours. */
+function withParameters(endpoint: string, parameters: Record<string, string>): string {
+  const url = new URL(endpoint)
+  const query = new URLSearchParams(url.search)
+  for (const [name, value] of Object.entries(parameters)) query.set(name, value)
+  url.search = query.toString()
+  return url.href
 }
 
 const refuseAt = (stage: Stage) => (error: unknown) => {
