@@ -1,6 +1,7 @@
 import cookie from '@fastify/cookie'
 import cors from '@fastify/cors'
-import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import fastify, { LogController } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { JWTVerifyGetKey } from 'jose'
 import { explainRoutes } from './access/explain-routes.ts'
 import { memberRoutes } from './access/member-routes.ts'
@@ -15,7 +16,9 @@ import { assistTokenVerifier } from './http/assist-token.ts'
 import { openApiDocument } from './http/document.ts'
 import { healthRoutes } from './http/health.ts'
 import { logRequests } from './http/log.ts'
-import { problemErrors } from './http/problem.ts'
+import { problemErrors, sendProblem } from './http/problem.ts'
+import { answerConnectionError, maxHeaderBytes, refuseEncodedBodies } from './http/raw-requests.ts'
+import { toAppError } from './http/refusal.ts'
 import { refuseUnreadInput } from './http/unread-input.ts'
 import { createAccessTokens } from './login/access-tokens.ts'
 import { backchannelLogoutRoutes } from './login/backchannel-logout-routes.ts'
@@ -27,9 +30,11 @@ import { workspaceSessionRoutes } from './members/workspace-session-routes.ts'
 import { getSessionById, getSessionByToken, sessionActor } from './members/sessions.ts'
 import { createGuardedFetch, type OutboundOptions } from './oidc/guarded-fetch.ts'
 import { createProviders } from './oidc/provider.ts'
+import { scimError, toScimRefusal } from './scim/error.ts'
 import { scim } from './scim/plugin.ts'
 import { clientKeyRoutes } from './sso/client-key-routes.ts'
 import { credentialRoutes } from './sso/credential-routes.ts'
+import { loginTestRoutes } from './sso/login-test-routes.ts'
 import { ssoRoutes } from './sso/routes.ts'
 import { signInPolicyRoutes } from './sso/sign-in-policy-routes.ts'
 import { createSecretBox } from './sso/secret-box.ts'
@@ -67,10 +72,14 @@ export async function buildApp({
     // Longer than identity providers and load balancers keep idle connections, so that the client closes first.
     keepAliveTimeout: 75_000,
     requestTimeout: 60_000,
+    http: { maxHeaderSize: maxHeaderBytes },
+    clientErrorHandler: answerConnectionError,
+    frameworkErrors: (error, request, reply) => void answerUnroutable(error, request, reply),
   })
   app.decorateRequest('actor', null)
   app.removeContentTypeParser('text/plain')
   logRequests(app)
+  refuseEncodedBodies(app)
   problemErrors(app)
   app.setNotFoundHandler(async request => {
     throw new AppError('not_found', `There is no ${request.method} here. See /docs for what there is.`)
@@ -104,6 +113,8 @@ export async function buildApp({
     origin: config.frontendOrigins,
     credentials: true,
     methods: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
+    // OPTIONS from what is no browser is answered like any preflight, and not as a malformed one.
+    strictPreflight: false,
   })
   await app.register(openApiDocument)
 
@@ -134,10 +145,18 @@ export async function buildApp({
     await admin.register(domainRoutes, { config, db, resolveTxt: createTxtResolver(config) })
     await admin.register(ssoRoutes, { config, db, box, providers })
     await admin.register(credentialRoutes, { db, box })
+    await admin.register(loginTestRoutes, { config, db, box, providers })
     await admin.register(signInPolicyRoutes, { config, db })
     await admin.register(workspaceSessionRoutes, { db })
     await admin.register(directoryRoutes, { config, db })
   })
 
   return app
+}
+
+/** A URL that cannot be decoded belongs to no route, and so to no scope that would shape the answer. */
+function answerUnroutable(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  if (!request.url.startsWith('/scim/')) return sendProblem(toAppError(error), request, reply)
+  const refusal = scimError(toScimRefusal(error))
+  return reply.code(Number(refusal.status)).type('application/scim+json').serializer(JSON.stringify).send(refusal)
 }

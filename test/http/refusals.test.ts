@@ -117,3 +117,33 @@ t.test('bytes that are no HTTP are answered by 400 and end nothing', async t => 
   t.match(answer, /^HTTP\/1\.1 400 /)
   t.equal((await app.inject({ url: '/healthz' })).statusCode, 200)
 })
+
+t.test('what is no request yet is refused in the form of the place that it was sent to', async t => {
+  const { app, headers, url } = await makeWorld(t)
+  for (const path of ['/v1/workspaces/%', '/v1/workspaces/%ff']) {
+    t.match((await app.inject({ url: path, headers })).json(), { status: 400, code: 'invalid', detail: /URL/ })
+  }
+  const scim = await app.inject({ url: `/scim/v2/${url.slice(-36)}/Users/%`, headers })
+  t.match(scim.headers['content-type'], 'application/scim+json')
+  t.match(scim.json(), { status: '400', schemas: ['urn:ietf:params:scim:api:messages:2.0:Error'], detail: /URL/ })
+
+  const gzip = { ...headers, 'content-encoding': 'gzip', 'content-type': 'application/json' }
+  const encoded = await app.inject({ method: 'POST', url: `${url}/groups`, headers: gzip, payload: '{}' })
+  t.match(encoded.json(), { status: 415, code: 'unsupported_media_type', detail: /Content-Encoding/ })
+  t.equal(encoded.headers['accept-encoding'], 'identity')
+  t.equal((await app.inject({ method: 'OPTIONS', url: `${url}/groups` })).statusCode, 204)
+
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const send = async (text: string) => {
+    const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1')
+    socket.end(text)
+    const chunks: Buffer[] = []
+    for await (const chunk of socket) chunks.push(chunk as Buffer)
+    return Buffer.concat(chunks).toString()
+  }
+  t.match(
+    await send(`GET /?${'a'.repeat(40_000)} HTTP/1.1\r\nhost: x\r\n\r\n`),
+    /^HTTP\/1.1 431 .*problem\+json.*\.search/s,
+  )
+  t.match(await send('no request\r\n\r\n'), /^HTTP\/1.1 400 .*problem\+json/s)
+})
