@@ -73,6 +73,8 @@ export async function buildApp({
     keepAliveTimeout: 75_000,
     requestTimeout: 60_000,
     http: { maxHeaderSize: maxHeaderBytes },
+    // A domain name, the longest name in a path, has 253 characters at most.
+    routerOptions: { maxParamLength: 256 },
     clientErrorHandler: answerConnectionError,
     frameworkErrors: (error, request, reply) => void answerUnroutable(error, request, reply),
   })

@@ -6,6 +6,7 @@ import { retryDeadlocks, type Db } from '../db/database.ts'
 import { actorOf } from '../http/admin-auth.ts'
 import { id, workspaceParams } from '../http/params.ts'
 import { problemResponses } from '../http/problem.ts'
+import { instant } from '../http/validation.ts'
 import { idPageQuery, pageOf } from '../page.ts'
 import { reportAccess, reportAccessAsCsv } from './access-report.ts'
 import { defaultRoleChange, getDefaultRole, setDefaultRole } from './default-role.ts'
@@ -15,7 +16,7 @@ import { previewAccess } from './preview.ts'
 import { reconcileAccess } from './reconcile.ts'
 
 const role = z.string().meta({ description: "One of this deployment's roles", example: 'member' })
-const at = z.iso.datetime({ offset: true }).optional().meta({
+const at = instant.optional().meta({
   description: 'An instant in the past; absent: now',
   example: '2026-03-01T00:00:00Z',
 })

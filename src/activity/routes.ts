@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { Db } from '../db/database.ts'
 import { workspaceParams } from '../http/params.ts'
 import { problemResponses } from '../http/problem.ts'
+import { instant } from '../http/validation.ts'
 import { pageOf, pageQuery } from '../page.ts'
 import { actions, listActivity } from './activity.ts'
 
@@ -40,8 +41,8 @@ const query = pageQuery.extend({
   actor: z.string().min(1).max(255).optional().meta({ description: 'The id of who did it' }),
   outcome: z.enum(['succeeded', 'refused', 'failed']).optional(),
   member: z.uuid().optional().meta({ description: 'The member whom it concerns' }),
-  from: z.iso.datetime({ offset: true }).optional().meta({ description: 'From this instant on' }),
-  to: z.iso.datetime({ offset: true }).optional().meta({ description: 'Before this instant' }),
+  from: instant.optional().meta({ description: 'From this instant on' }),
+  to: instant.optional().meta({ description: 'Before this instant' }),
 })
 
 /** The activity log of a workspace; guarded by the scope that it is registered in. */

@@ -39,7 +39,9 @@ function readClaims(config: Config, payload: JWTPayload): Actor {
       `The access token has neither the scope ${assistServiceScope} nor the claims ${assistClaimWorkspace} and ${assistClaimRole}.`,
     )
   }
-  return { type: 'user', id, workspaceId: workspaceId.toLowerCase(), role }
+  const email = payload[config.assistClaimEmail]
+  const address = typeof email === 'string' ? { email } : {}
+  return { type: 'user', id, workspaceId: workspaceId.toLowerCase(), role, ...address }
 }
 
 /** Why a token was refused; what is no fault of the token is `unavailable`. */

@@ -2,12 +2,8 @@ import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
 import fastifyPlugin from 'fastify-plugin'
-import {
-  createSerializerCompiler,
-  fastifyZodOpenApiPlugin,
-  fastifyZodOpenApiTransformers,
-  validatorCompiler,
-} from 'fastify-zod-openapi'
+import { createSerializerCompiler, fastifyZodOpenApiPlugin, fastifyZodOpenApiTransformers } from 'fastify-zod-openapi'
+import { validate } from './validation.ts'
 
 const description = `Single sign-on and directory sync for Assist workspaces.
 
@@ -18,7 +14,7 @@ Refusals under \`/v1\` are RFC 9457 problem details with a stable \`code\`; SCIM
 
 /** Validates and serialises by the routes' zod schemas, collects them as OpenAPI 3.1, and serves `/docs` from local files. */
 export const openApiDocument = fastifyPlugin(async (app: FastifyInstance) => {
-  app.setValidatorCompiler(validatorCompiler)
+  app.setValidatorCompiler(validate)
   // The schema is checked either way; compiling a serialiser for each answer costs half a second at start, and saves none.
   app.setSerializerCompiler(createSerializerCompiler({ stringify: JSON.stringify }))
   await app.register(fastifyZodOpenApiPlugin)

@@ -157,7 +157,7 @@ export function sendProblem(error: AppError, request: FastifyRequest, reply: Fas
 /** A fault of ours is an error with its cause; what the caller can mend is one line without it. */
 export function logRefusal(error: AppError, status: number, request: FastifyRequest): void {
   const line = { code: error.code, status, ...error.detail }
-  if (status >= 500) request.log.error({ ...line, err: error.cause ?? error }, 'request failed')
+  if (status >= 500 && status !== 501) request.log.error({ ...line, err: error.cause ?? error }, 'request failed')
   else request.log.info(line, 'request refused')
 }
 

@@ -1,27 +1,31 @@
-import type { Socket } from 'node:net'
-import { STATUS_CODES } from 'node:http'
-import type { ConnectionError, FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyServerOptions } from 'fastify'
 import { AppError } from '../errors.ts'
 
 /** URL and headers of a request, in bytes: a filter of the greatest length, percent-encoded, fits. */
 export const maxHeaderBytes = 32_768
 
-const advice: Record<string, { status: number; detail: string }> = {
+const advice: Record<string, { status: number; title: string; detail: string }> = {
   HPE_HEADER_OVERFLOW: {
     status: 431,
+    title: 'Request Header Fields Too Large',
     detail: `URL and headers together have more than ${maxHeaderBytes} bytes. Send a long SCIM filter as POST to /.search instead.`,
   },
-  ERR_HTTP_REQUEST_TIMEOUT: { status: 408, detail: 'The request did not arrive within a minute.' },
+  ERR_HTTP_REQUEST_TIMEOUT: {
+    status: 408,
+    title: 'Request Timeout',
+    detail: 'The request did not arrive within a minute.',
+  },
 }
+
+const notHttp = { status: 400, title: 'Bad Request', detail: 'The request is not valid HTTP/1.1.' }
 
 /**
  * Answers what never became a request, so that no route and no scope can: the bytes on the connection are no HTTP, or more
  * than is read. Then the connection is over.
  */
-export function answerConnectionError(error: ConnectionError, socket: Socket): void {
-  if (socket.destroyed || error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
-  const { status, detail } = advice[error.code] ?? { status: 400, detail: 'The request is not valid HTTP/1.1.' }
-  const title = STATUS_CODES[status]
+export const answerConnectionError: NonNullable<FastifyServerOptions['clientErrorHandler']> = (error, socket) => {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
+  const { status, title, detail } = advice[error.code] ?? notHttp
   const body = JSON.stringify({ type: 'about:blank', title, status, code: 'invalid', detail })
   socket.end(
     `HTTP/1.1 ${status} ${title}\r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,

@@ -31,6 +31,7 @@ export function toAppError(error: unknown): AppError {
     case 'FST_ERR_BAD_URL':
       return new AppError('invalid', 'The URL is malformed.')
   }
+  if (code?.startsWith('FST_') && statusCode !== undefined && statusCode < 500) return ofFramework(statusCode)
   // secure-json-parse refuses __proto__ and constructor keys with a bare SyntaxError.
   if (error instanceof SyntaxError && statusCode === 400) {
     return new AppError('malformed_json', 'The request body is not valid JSON, or has a forbidden key.')
@@ -41,6 +42,14 @@ export function toAppError(error: unknown): AppError {
       cause: error,
     })
   )
+}
+
+/** What Fastify itself refuses, such as a method or a length that no route takes. */
+function ofFramework(statusCode: number): AppError {
+  if (statusCode === 404 || statusCode === 414) return new AppError('not_found', 'There is nothing at this URL.')
+  if (statusCode === 405) return new AppError('method_not_allowed', 'This URL does not take this method.')
+  if (statusCode === 415) return new AppError('unsupported_media_type', 'Send the body as application/json.')
+  return new AppError('invalid', 'The request is not one that this service can read.')
 }
 
 const places: Record<string, string> = { querystring: 'query', params: 'path', headers: 'header', body: 'body' }

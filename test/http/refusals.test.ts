@@ -147,3 +147,34 @@ t.test('what is no request yet is refused in the form of the place that it was s
   )
   t.match(await send('no request\r\n\r\n'), /^HTTP\/1.1 400 .*problem\+json/s)
 })
+
+t.test('what cannot be stored or read is refused by the place where it stands', async t => {
+  const { app, headers, url } = await makeWorld(t)
+  const post = async (path: string, payload: object) =>
+    (await app.inject({ method: 'POST', url: `${url}/${path}`, headers, payload })).json()
+  for (const name of ['n\0', '\ud800']) {
+    t.match(await post('groups', { name }), { status: 400, code: 'invalid', errors: [{ pointer: '/name' }] })
+  }
+  const get = async (path: string) => (await app.inject({ url: `${url}/${path}`, headers })).json()
+  t.match(await get('members?q=%00'), { status: 400, code: 'invalid' })
+  for (const from of ['0000-01-01T00:00:00Z', '9999-12-31T23:59:59-12:00', 'yesterday']) {
+    t.match(await get(`activity?from=${from}`), { status: 400, code: 'invalid', errors: [{ pointer: '/from' }] })
+  }
+  t.match(await get(`activity?from=${encodeURIComponent('2026-01-01T00:00:00+18:55')}`), { items: [] })
+  t.match(await get(`domains/${'x'.repeat(300)}`), { status: 404, code: 'not_found' })
+  const query = await app.inject({ method: 'QUERY' as 'GET', url: `${url}/members`, headers })
+  t.match(query.json(), { status: query.statusCode, code: 'invalid' })
+  t.equal(query.statusCode, 400)
+})
+
+t.test('faults are told in words for an admin', async t => {
+  const { app, headers, url } = await makeWorld(t)
+  const reply = await app.inject({ method: 'POST', url: `${url}/directories`, headers, payload: { mode: 'lax', x: 1 } })
+  t.same(reply.json().errors, [
+    { pointer: '/name', message: 'is missing' },
+    { pointer: '/mode', message: 'must be one of tolerant, strict' },
+    { pointer: '/x', message: 'is not known here, leave it out' },
+  ])
+  const limit = await app.inject({ url: `${url}/members?limit=none`, headers })
+  t.same(limit.json().errors, [{ pointer: '/limit', message: 'must be a number' }])
+})

@@ -1,0 +1,86 @@
+import { validatorCompiler } from 'fastify-zod-openapi'
+import { z } from 'zod'
+import { AppError } from '../errors.ts'
+
+/** Faults in words for the admin who made them, whatever schema finds them; a schema's own message comes first. */
+z.config({ customError: issue => faultMessage(issue) })
+
+const kinds: Record<string, string> = {
+  string: 'text',
+  number: 'a number',
+  int: 'a whole number',
+  boolean: 'true or false',
+  object: 'an object',
+  record: 'an object',
+  array: 'a list',
+}
+
+const formats: Record<string, string> = {
+  uuid: 'an id, such as 0190a6c8-8f00-7000-8000-000000000002',
+  datetime: 'an instant by ISO 8601, such as 2026-01-31T12:00:00Z',
+  url: 'a URL',
+  email: 'an e-mail address',
+}
+
+function faultMessage(issue: z.core.$ZodRawIssue): string | undefined {
+  switch (issue.code) {
+    case 'invalid_type':
+      return issue.input === undefined ? 'is missing' : `must be ${kinds[issue.expected] ?? issue.expected}`
+    case 'too_small':
+      return `must ${size(issue.origin)} ${issue.minimum} at least`
+    case 'too_big':
+      return `must ${size(issue.origin)} ${issue.maximum} at most`
+    case 'invalid_value':
+      return `must be ${issue.values.length > 1 ? 'one of ' : ''}${issue.values.join(', ')}`
+    case 'invalid_format':
+      return formats[issue.format] && `must be ${formats[issue.format]}`
+    case 'invalid_union':
+      return issue.input === undefined ? 'is missing' : 'has none of the forms that are taken here'
+    case 'unrecognized_keys':
+      return `does not have ${issue.keys.join(', ')}`
+    case 'invalid_key':
+    case 'invalid_element':
+    case 'not_multiple_of':
+    case 'custom':
+      return undefined
+  }
+}
+
+function size(origin: string): string {
+  if (origin === 'string') return 'have a length of'
+  return origin === 'array' || origin === 'set' ? 'have a number of items of' : 'be'
+}
+
+/**
+ * The validator of every route: what Postgres cannot store as text (NUL, half of a surrogate pair) is refused wherever it
+ * stands, before the route's own schema is asked.
+ */
+export const validate: typeof validatorCompiler = context => {
+  const bySchema = validatorCompiler(context)
+  return data => {
+    const pointer = findUnstorable(data)
+    if (pointer === undefined) return bySchema(data)
+    const message = 'must not hold NUL characters or unpaired surrogates'
+    return { error: new AppError('invalid', `The text at ${pointer} ${message}.`, { errors: [{ pointer, message }] }) }
+  }
+}
+
+/** The JSON pointer (RFC 6901) of the first text, or name, that cannot be stored. */
+function findUnstorable(value: unknown, pointer = ''): string | undefined {
+  if (typeof value === 'string') return value.isWellFormed() && !value.includes('\0') ? undefined : pointer
+  if (typeof value !== 'object' || value === null) return undefined
+  for (const [key, inner] of Object.entries(value)) {
+    const found =
+      findUnstorable(key, pointer) ??
+      findUnstorable(inner, `${pointer}/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`)
+    if (found !== undefined) return found
+  }
+  return undefined
+}
+
+/** An instant with any offset, as UTC. Postgres takes years from 1 on. */
+export const instant = z.iso
+  .datetime({ offset: true })
+  .transform(text => new Date(text))
+  .refine(date => date.getUTCFullYear() >= 1 && date.getUTCFullYear() <= 9999, 'must be within the years 1 to 9999')
+  .transform(date => date.toISOString())
