@@ -132,6 +132,19 @@ t.test('every decision is numbered once, listed, and says context, decision and 
   }
 })
 
+t.test('every test that docs/conformance.md names is there, by its sentence', async t => {
+  const text = (await read('docs/conformance.md')).replaceAll(/\n(?=[^|\n])/g, ' ')
+  let file = ''
+  let named = 0
+  for (const [, link, sentence] of text.matchAll(/\]\(\.\.\/(test\/[\w/.-]+\.ts)\)|“([^”]+)”/g)) {
+    if (link !== undefined) file = await read(link)
+    if (sentence === undefined) continue
+    named++
+    t.ok(file.replaceAll("\\'", "'").includes(sentence), sentence)
+  }
+  t.ok(named > 30)
+})
+
 t.test('the image is built from files that are there, and starts the service as an ordinary account', async t => {
   const dockerfile = await read('Dockerfile')
   const copied = [...dockerfile.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, paths]) => paths!.split(' '))

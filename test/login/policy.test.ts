@@ -50,7 +50,7 @@ const asked = async (acme: Acme) => {
   return Object.fromEntries(['max_age', 'acr_values', 'prompt'].map(name => [name, searchParams.get(name)]))
 }
 
-t.test('a policy is versioned, checked, recorded, and gives way to the operator’s lifetimes', async t => {
+t.test("a policy is versioned, checked, recorded, and gives way to the operator's lifetimes", async t => {
   const acme = await makeAcme()
   const found = await request(acme, 'GET')
   t.match(found.json(), { ...lenient, version: 0, updatedAt: null })

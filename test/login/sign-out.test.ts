@@ -222,7 +222,7 @@ t.test(
   },
 )
 
-t.test('a logout token with sub alone ends all sessions of the subject, and nobody else’s', async t => {
+t.test("a logout token with sub alone ends all sessions of the subject, and nobody else's", async t => {
   const acme = await makeAcme()
   const [one, two, other] = [
     await signedIn(acme, { ...ana, sid: 'x1' }),
@@ -239,7 +239,7 @@ t.test('a logout token with sub alone ends all sessions of the subject, and nobo
   t.equal((await post(acme, { logout_token: await logoutToken({ sub: 'u-nobody' }) })).statusCode, 200)
 })
 
-t.test('a session of which nobody knows the provider’s own session ends with any of its subject', async t => {
+t.test("a session of which nobody knows the provider's own session ends with any of its subject", async t => {
   const acme = await makeAcme()
   const [known, unknown] = [await signedIn(acme, { ...ana, sid: 's1' }), await signedIn(acme)]
   const others = await signedIn(acme, { ...bea, sid: 's2' })
