@@ -57,8 +57,9 @@ CREATE TABLE sso_login_tests (
   -- The settings under test and, where they are not the saved ones, the secret that came with them, sealed.
   settings       jsonb NOT NULL,
   sealed_secret  bytea,
-  -- The saved configuration that is tested; absent for a draft.
+  -- The version of the saved configuration that is tested, or as which a draft was saved.
   config_version integer,
+  is_draft       boolean NOT NULL,
   actor_type     text NOT NULL,
   actor_id       text NOT NULL,
   -- The admin who runs the test, where they are known as a member.
@@ -116,8 +117,8 @@ CREATE TABLE login_attempts (
   created_at        timestamptz(3) NOT NULL DEFAULT now(),
   expires_at        timestamptz(3) NOT NULL,
   taken_at          timestamptz(3),
-  -- How the first delivery of the callback ended, so that a second one lands where it did: 'signed_in', 'restarted' or
-  -- the code of the refusal; with it the exchange code, or the entry that says why.
+  -- How the first delivery of the callback ended, so that a second one lands where it did: 'signed_in', 'restarted',
+  -- 'tested' or the code of the refusal; with it the exchange code, or the entry that says why.
   outcome           text,
   outcome_code      bytea,
   outcome_entry_id  bigint,

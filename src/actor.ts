@@ -10,6 +10,8 @@ export interface Actor {
   /** The one workspace this actor can see; absent for a service. */
   workspaceId?: string
   role?: string
+  /** The address that Assist vouches for in an access token of theirs. */
+  email?: string
   /** The session by which a member is signed in. */
   sessionId?: string
   /** The request that the entries of this action carry, to find them again. */

@@ -49,6 +49,7 @@ const settings = z.object({
   FRONTEND_SIGNED_IN_PATH: z.string().startsWith('/').default('/sso/complete'),
   FRONTEND_ERROR_PATH: z.string().startsWith('/').default('/sso/error'),
   FRONTEND_INITIATE_PATH: z.string().startsWith('/').default('/sso/start'),
+  FRONTEND_LOGIN_TEST_PATH: z.string().startsWith('/').default('/sso/test'),
   FRONTEND_SIGNED_OUT_PATH: z.string().startsWith('/').default('/'),
 
   ASSIST_TOKEN_ISSUER: z.string().min(1),
@@ -65,6 +66,7 @@ const settings = z.object({
     ),
   ASSIST_CLAIM_WORKSPACE: z.string().min(1).default('workspace'),
   ASSIST_CLAIM_ROLE: z.string().min(1).default('role'),
+  ASSIST_CLAIM_EMAIL: z.string().min(1).default('email'),
   ASSIST_SERVICE_SCOPE: z.string().min(1).default('assist:workspaces'),
   CLOCK_TOLERANCE_SECONDS: z.coerce.number().int().min(0).max(60).default(30),
 

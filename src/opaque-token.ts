@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 
 /** What each kind of token begins with, so that a leaked one can be recognised. */
-export type TokenKind = 'ses' | 'exc' | 'scim'
+export type TokenKind = 'ses' | 'exc' | 'scim' | 'tst'
 
 export interface OpaqueToken {
   /** Shown to its holder once, stored nowhere. */

@@ -8,6 +8,7 @@ import { checkAuthentication } from './authentication.ts'
 import { failedUrl, signedInUrl, startUrl } from './front-end.ts'
 import { AttemptRefusal, awaitOutcome, recordLoginRefusal, recordRestart, takeAttempt } from './login-attempts.ts'
 import type { AttemptOutcome, LoginAttempt } from './login-attempts.ts'
+import { finishLoginTest } from './login-test.ts'
 import { proveSignIn } from './prove-sign-in.ts'
 import { signIn, type Visitor } from './sign-in.ts'
 import { getOpenLoginConfig, type LoginDependencies } from './start-login.ts'
@@ -44,6 +45,11 @@ export async function finishLogin(dependencies: LoginDependencies, callback: Cal
   const { kind, attempt } = await takeAttempt(db, box, { workspaceId, state, browserSecret: readCookie(state) })
   const endWith = (outcome: AttemptOutcome) => ({ location: outcomeUrl(config, { attempt, outcome, visitor }), state })
   if (kind === 'repeated') return endWith(await awaitOutcome(db, box, attempt))
+  if (attempt.loginTestId !== null) {
+    const { loginTestId } = attempt
+    await finishLoginTest(dependencies, { attempt, loginTestId, response, requestId: visitor.requestId })
+    return endWith({ outcome: 'tested' })
+  }
   let proven: ProvenSignIn | undefined
   try {
     const loginConfig = await checkAnswer(dependencies, { attempt, response })
@@ -100,6 +106,7 @@ function outcomeUrl(
   { attempt, outcome, visitor }: { attempt: LoginAttempt; outcome: AttemptOutcome; visitor: Visitor },
 ): string {
   if ('exchangeCode' in outcome) return signedInUrl(config, attempt.returnTo, outcome.exchangeCode)
+  if (outcome.outcome === 'tested') return attempt.returnTo
   if (!('entryId' in outcome)) return startUrl(config, attempt, { restarts: attempt.restarts + 1 })
   const ref = outcome.entryId === null ? visitor.requestId : String(outcome.entryId)
   return failedUrl(config, { code: outcome.outcome, ref, start: attempt })

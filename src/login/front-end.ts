@@ -34,6 +34,14 @@ export function signedInUrl(config: Config, returnTo: string, exchangeCode: stri
   return url.href
 }
 
+/** The front-end's page that shows the report of a login test. */
+export function loginTestUrl(config: Config, { workspaceId, id }: { workspaceId: string; id: string }): string {
+  const url = new URL(config.frontendLoginTestPath, config.frontendOrigins[0])
+  url.searchParams.set('workspace', workspaceId)
+  url.searchParams.set('test', id)
+  return url.href
+}
+
 export interface InitiatedStart {
   workspaceId: string
   /** As a StartRequest has it. */

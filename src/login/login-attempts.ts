@@ -21,6 +21,8 @@ export interface LoginAttempt extends StartRequest {
   restarts: number
   /** ISO 8601. */
   startedAt: string
+  /** The login test that it is for; null: it is a sign-in. */
+  loginTestId: string | null
 }
 
 /** What leaves the process once: the state and nonce to the provider, the browser secret as a cookie. */
@@ -65,6 +67,7 @@ const insertAttempt = prepared<
     returnTo: string
     handoffChallenge: string
     restarts: number
+    loginTestId: string | null
     network: string
     minutes: number
     limit: number
@@ -74,9 +77,10 @@ const insertAttempt = prepared<
   'login_attempt_insert',
   p => sql`
     INSERT INTO login_attempts (workspace_id, state_hash, browser_hash, nonce, verifier_sealed, issuer, config_version,
-                                return_to, handoff_challenge, restarts, address, expires_at)
+                                return_to, handoff_challenge, restarts, login_test_id, address, expires_at)
     SELECT ${p.workspaceId}::uuid, ${p.stateHash}, ${p.browserHash}, ${p.nonce}, ${p.verifierSealed}, ${p.issuer},
-           ${p.configVersion}::int, ${p.returnTo}, ${p.handoffChallenge}, ${p.restarts}::smallint, ${p.network}::inet,
+           ${p.configVersion}::int, ${p.returnTo}, ${p.handoffChallenge}, ${p.restarts}::smallint, ${p.loginTestId}::uuid,
+           ${p.network}::inet,
            now() + ${p.minutes}::int * interval '1 minute'
      WHERE (SELECT count(*) FROM (SELECT FROM login_attempts
                                    WHERE address = ${p.network}::inet AND taken_at IS NULL AND expires_at > now()
@@ -90,6 +94,8 @@ export interface NewAttempt {
   issuer: string
   configVersion: number
   restarts: number
+  /** The login test that it is for; absent: it is a sign-in. */
+  loginTestId?: string | undefined
   /** visitorNetwork of the browser's address. */
   network: string
 }
@@ -108,12 +114,13 @@ export interface AttemptLimits {
 export async function saveAttempt(
   db: Db,
   box: SecretBox,
-  { start, secrets, limits, ...attempt }: NewAttempt & { limits: AttemptLimits },
+  { start, secrets, limits, loginTestId, ...attempt }: NewAttempt & { limits: AttemptLimits },
 ): Promise<void> {
   const stateHash = sha256(secrets.state)
   const [row] = await insertAttempt(db, {
     ...attempt,
     ...start,
+    loginTestId: loginTestId ?? null,
     stateHash,
     browserHash: sha256(secrets.browserSecret),
     nonce: secrets.nonce,
@@ -143,7 +150,7 @@ const take = prepared<{ workspaceId: string; stateHash: Buffer; browserHash: Buf
     )
     SELECT workspace_id AS "workspaceId", state_hash AS "stateHash", nonce, verifier_sealed AS "verifierSealed", issuer,
            config_version AS "configVersion", return_to AS "returnTo", handoff_challenge AS "handoffChallenge", restarts,
-           created_at AS "startedAt",
+           created_at AS "startedAt", login_test_id AS "loginTestId",
            CASE WHEN EXISTS (SELECT FROM taken) THEN 'first'
                 WHEN taken_at IS NULL AND expires_at <= now() THEN 'expired'
                 WHEN NOT same_browser THEN 'other_browser'
@@ -212,6 +219,8 @@ export async function takeAttempt(
 export type AttemptOutcome =
   | { outcome: 'signed_in'; exchangeCode: string }
   | { outcome: 'restarted' }
+  /** A login test has its report. */
+  | { outcome: 'tested' }
   | { outcome: ErrorCode; entryId: number | null }
 
 const findOutcome = prepared<
@@ -239,7 +248,7 @@ export async function awaitOutcome(db: Db, box: SecretBox, attempt: LoginAttempt
     if (row?.outcome === 'signed_in' && row.code) {
       return { outcome: 'signed_in', exchangeCode: box.open(row.code, outcomeContext(workspaceId, stateHash)) }
     }
-    if (row?.outcome === 'restarted') return { outcome: 'restarted' }
+    if (row?.outcome === 'restarted' || row?.outcome === 'tested') return { outcome: row.outcome }
     if (row?.outcome) return { outcome: row.outcome as ErrorCode, entryId: row.entryId }
     await sleep(pause)
   }

@@ -9,6 +9,7 @@ import { logRefusal, problemErrors, problemResponses, problemStatus } from '../h
 import { asRefusal, finishLogin, refuseLogin } from './finish-login.ts'
 import { failedUrl, type StartRequest } from './front-end.ts'
 import { AttemptRefusal } from './login-attempts.ts'
+import { startLoginTest } from './login-test.ts'
 import { createRateLimit } from './rate-limit.ts'
 import { parseReturnTo } from './return-to.ts'
 import type { Visitor } from './sign-in.ts'
@@ -120,6 +121,40 @@ export const loginRoutes: FastifyPluginAsyncZodOpenApi<LoginDependencies> = asyn
     },
   )
 
+  app.get(
+    '/sso/:workspaceId/login-tests/:token',
+    {
+      exposeHeadRoute: false,
+      schema: {
+        ...shared,
+        params: workspaceParams.extend({
+          token: z
+            .string()
+            .max(200)
+            .meta({ description: 'Of the start URL', example: 'tst_AZCmyI8AcACAAAAAAAAAAd2Yp0gK' }),
+        }),
+        operationId: 'startLoginTest',
+        summary: 'Begin a login test: opened by the browser of the admin who made it',
+        response: { 204: nothing, 303: seeOther, ...problemResponses('rate_limited') },
+      },
+    },
+    async (request, reply) => {
+      if (isPrefetch(request)) return reply.code(204).send()
+      const { workspaceId, token } = request.params
+      const network = visitorNetwork(request.ip)
+      starts.use(network)
+      const begin = async () => {
+        const started = await startLoginTest(dependencies, { workspaceId, token, network, requestId: request.id })
+        if ('state' in started) setAttemptCookie(config, { request, reply }, started)
+        return started.location
+      }
+      const location = await begin().catch((error: unknown) =>
+        refuse(request, { workspaceId, start: undefined, error }),
+      )
+      return reply.redirect(location, 303)
+    },
+  )
+
   /**
    * Writes an entry for the admin, where one can be written.
    * @returns the front-end's error page
@@ -145,7 +180,7 @@ export const loginRoutes: FastifyPluginAsyncZodOpenApi<LoginDependencies> = asyn
 
 /** Routes for the methods that browsers and scanners try, so that none of them is mistaken for a delivery. */
 function answerOtherMethods(app: FastifyInstance): void {
-  for (const url of ['/sso/:workspaceId/start', '/sso/:workspaceId/callback']) {
+  for (const url of ['/sso/:workspaceId/start', '/sso/:workspaceId/callback', '/sso/:workspaceId/login-tests/:token']) {
     app.route({ method: ['HEAD', 'POST'], url, schema: { hide: true }, handler: async () => undefined })
   }
 }

@@ -6,7 +6,7 @@ import type { SecretBox } from '../sso/secret-box.ts'
 import { findLoginConfig, ssoUrls, type LoginConfig } from '../sso/sso-config.ts'
 import { authenticationParameters } from './authentication.ts'
 import type { StartChanges, StartRequest } from './front-end.ts'
-import { makeAttemptSecrets, saveAttempt } from './login-attempts.ts'
+import { makeAttemptSecrets, saveAttempt, type AttemptSecrets } from './login-attempts.ts'
 
 export interface LoginDependencies {
   config: Config
@@ -42,20 +42,33 @@ export async function startLogin(
 ): Promise<StartedLogin> {
   const { workspaceId } = start
   const loginConfig = await getOpenLoginConfig(db, box, workspaceId)
-  const { issuer, clientId, version } = loginConfig
+  const { issuer, version } = loginConfig
   const secrets = makeAttemptSecrets()
-  const { state, nonce, codeChallenge, browserSecret } = secrets
-  const { redirectUri } = ssoUrls(config.publicUrl, workspaceId)
-  const request = { issuer, clientId, redirectUri, state, nonce, codeChallenge }
   const extra = {
     ...authenticationParameters(loginConfig),
     ...(prompt && { prompt }),
     ...(loginHint !== undefined && { login_hint: loginHint }),
   }
-  const location = await providers.authorizationUrl({ ...request, extra })
+  const location = await beginAt({ config, providers }, { loginConfig, secrets, extra })
   const limits = { minutes: config.loginAttemptMinutes, openAttempts: config.loginOpenAttempts }
   await saveAttempt(db, box, { start, secrets, issuer, configVersion: version, restarts, network, limits })
+  const { state, browserSecret } = secrets
   return { location, state, browserSecret }
+}
+
+/**
+ * Where a sign-in begins at the provider.
+ * @throws {AppError} `sso_idp_unreachable`, `sso_idp_error`
+ */
+export async function beginAt(
+  { config, providers }: Pick<LoginDependencies, 'config' | 'providers'>,
+  begin: { loginConfig: LoginConfig; secrets: AttemptSecrets; extra: Record<string, string> },
+): Promise<string> {
+  const { issuer, clientId, workspaceId } = begin.loginConfig
+  const { state, nonce, codeChallenge } = begin.secrets
+  const { redirectUri } = ssoUrls(config.publicUrl, workspaceId)
+  const request = { issuer, clientId, redirectUri, state, nonce, codeChallenge }
+  return providers.authorizationUrl({ ...request, extra: begin.extra })
 }
 
 /**

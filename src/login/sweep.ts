@@ -14,6 +14,8 @@ const expired: { table: string; where: RawBuilder<unknown> }[] = [
   // A month in which an admin can see who was signed in.
   { table: 'sessions', where: sql`expires_at < now() - interval '30 days'` },
   { table: 'logout_tokens', where: sql`expires_at < now()` },
+  // A week in which an admin can read a report, and apply or enforce what was tested.
+  { table: 'sso_login_tests', where: sql`created_at < now() - interval '7 days'` },
   { table: 'signing_keys', where: sql`expires_at < now()` },
 ]
 

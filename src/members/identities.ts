@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import type { Actor } from '../actor.ts'
 import { recordActivity } from '../activity/activity.ts'
 import type { Trx } from '../db/database.ts'
+import { AppError } from '../errors.ts'
 import type { MemberKey } from './members.ts'
 
 /**
@@ -32,4 +33,51 @@ export async function unlinkIdentities(
     target: { type: 'member', id: memberId },
     detail: { issuers: rows.map(row => row.issuer), sessionsEnded: first.sessionsEnded },
   })
+}
+
+export interface LinkedAccount extends MemberKey {
+  issuer: string
+  subject: string
+  /** The login test that has proved the account. */
+  testId: string
+  actor: Actor
+}
+
+/**
+ * Links an account to a member by their own word. Linking it again changes nothing.
+ * @throws {AppError} `sso_identity_conflict` where it is somebody else's, or the member has another one at this issuer
+ */
+export async function linkIdentity(trx: Trx, account: LinkedAccount): Promise<void> {
+  const { workspaceId, memberId, issuer, subject, actor, testId } = account
+  const linked = await trx
+    .insertInto('identities')
+    .values({ workspace_id: workspaceId, issuer, subject, member_id: memberId, linked_by: 'member' })
+    .onConflict(conflict => conflict.doNothing())
+    .returning('subject')
+    .executeTakeFirst()
+  if (linked) {
+    await recordActivity(trx, {
+      workspaceId,
+      action: 'identity.linked',
+      actor,
+      memberId,
+      target: { type: 'member', id: memberId },
+      detail: { issuer, subject, linkedBy: 'member', trust: 'login_test', testId },
+    })
+    return
+  }
+  const known = await trx
+    .selectFrom('identities')
+    .select('member_id as memberId')
+    .where('workspace_id', '=', workspaceId)
+    .where('issuer', '=', issuer)
+    .where('subject', '=', subject)
+    .executeTakeFirst()
+  if (known?.memberId === memberId) return
+  throw new AppError(
+    'sso_identity_conflict',
+    known
+      ? 'This account is linked to another member. Reset their identities first, if it is yours.'
+      : 'You are linked to another account of this issuer. Reset your identities first, if that one is over.',
+  )
 }

@@ -3,10 +3,10 @@ import type { Actor } from '../actor.ts'
 import { insertEntrySql, recordActivity } from '../activity/activity.ts'
 import type { Db, Trx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
-import { makeClientKey } from '../oidc/client-key.ts'
+import { makeClientKey, type ClientKey } from '../oidc/client-key.ts'
 import { uuid7 } from '../uuid7.ts'
 import type { SecretBox } from './secret-box.ts'
-import { credentialContext, getSsoConfig, type UsableCredential } from './sso-config.ts'
+import { credentialContext, getSsoConfig, type TokenAuthMethod, type UsableCredential } from './sso-config.ts'
 
 /** What proves to the provider who we are, as an admin sees it: never the secret or private key itself. */
 export interface ClientCredential {
@@ -209,6 +209,39 @@ export async function deleteCredential(
 /** Whether the provider has taken a credential, and not refused it since. */
 export function works({ acceptedAt, refusedAt }: Pick<ClientCredential, 'acceptedAt' | 'refusedAt'>): boolean {
   return acceptedAt !== null && refusedAt === null
+}
+
+/** The secrets or keys of a workspace for a way of authenticating, opened: of the two lists one is empty. */
+export interface OpenCredentials {
+  clientSecrets: string[]
+  clientKeys: ClientKey[]
+  credentials: UsableCredential[]
+}
+
+/** What a sign-in with this method would prove itself by, in the order in which it is tried. */
+export async function openCredentials(
+  db: Db,
+  box: SecretBox,
+  { workspaceId, tokenAuthMethod }: { workspaceId: string; tokenAuthMethod: TokenAuthMethod | null },
+): Promise<OpenCredentials> {
+  const byKey = tokenAuthMethod === 'private_key_jwt'
+  const rows = await db
+    .selectFrom('sso_client_credentials')
+    .select(['id', 'sealed', 'accepted_at as acceptedAt', 'refused_at as refusedAt'])
+    .where('workspace_id', '=', workspaceId)
+    .where('public_jwk', byKey ? 'is not' : 'is', null)
+    .orderBy('id', 'desc')
+    .execute()
+  const opened = rows.map(({ id, sealed }) => box.open(sealed, credentialContext(workspaceId, id)))
+  return {
+    clientSecrets: byKey ? [] : opened,
+    clientKeys: byKey ? opened.map(text => JSON.parse(text) as ClientKey) : [],
+    credentials: rows.map(({ id, acceptedAt, refusedAt }) => ({
+      id,
+      isAccepted: acceptedAt !== null,
+      isRefused: refusedAt !== null,
+    })),
+  }
 }
 
 interface CredentialUse {

@@ -245,7 +245,8 @@ async function writeCredentials(
   if (needsKey) await insertKey(trx, { workspaceId, box })
 }
 
-function settingsOf({ issuer, clientId, tokenAuthMethod, ...stored }: StoredSsoConfig): SsoSettings {
+/** The part of what is stored that an admin decides. */
+export function settingsOf({ issuer, clientId, tokenAuthMethod, ...stored }: StoredSsoConfig): SsoSettings {
   const {
     autoProvision,
     allowedDomains,

@@ -1,0 +1,424 @@
+import { isDeepStrictEqual } from 'node:util'
+import { sql } from 'kysely'
+import { recordActivity } from '../activity/activity.ts'
+import type { Actor } from '../actor.ts'
+import type { Db, Trx } from '../db/database.ts'
+import { AppError } from '../errors.ts'
+import { findActingMember, getActingMember } from '../members/acting-member.ts'
+import { linkIdentity } from '../members/identities.ts'
+import { makeOpaqueToken, readOpaqueToken } from '../opaque-token.ts'
+import { uuid7 } from '../uuid7.ts'
+import { checkDomainsFit, checkDomainsFree, parseAllowedDomains } from './allowed-domains.ts'
+import { openCredentials } from './client-credentials.ts'
+import type { LoginTestReport } from './login-test-report.ts'
+import { saveSsoConfig, settingsOf, type SavedSsoConfig, type SsoDependencies } from './save-sso-config.ts'
+import type { SecretBox } from './secret-box.ts'
+import { findLoginConfig, findSsoConfig } from './sso-config.ts'
+import type { LoginConfig, SsoSettings, StoredSsoConfig } from './sso-config.ts'
+
+/** How long the admin has, from making the test to the end of the sign-in. */
+const lifetime = sql<string>`now() + interval '30 minutes'`
+
+/** The settings that an admin tries out; what is left out is as it is saved. */
+export interface LoginTestDraft extends Partial<Omit<SsoSettings, 'enabled' | 'relinkByEmailUntil'>> {
+  clientSecret?: string
+  clientSecretExpiresAt?: string | null
+}
+
+export interface LoginTestKey {
+  workspaceId: string
+  id: string
+}
+
+/** A sign-in that ends in a report. */
+export interface LoginTest {
+  id: string
+  status: 'waiting' | 'running' | 'passed' | 'failed' | 'expired'
+  /** Of settings that are not saved. */
+  isDraft: boolean
+  settings: SsoSettings
+  /** The version of the saved configuration that it tests, or was saved as. */
+  configVersion: number | null
+  report: LoginTestReport | null
+  createdAt: string
+  expiresAt: string
+  finishedAt: string | null
+}
+
+/** A test and the URL that runs it, in the admin's own browser, once. */
+export interface NewLoginTest extends LoginTest {
+  startUrl: string
+}
+
+/** What of a draft is kept beside its settings, sealed. */
+interface DraftSecret {
+  clientSecret: string
+  expiresAt: string | null
+}
+
+function secretContext({ workspaceId, id }: LoginTestKey): string {
+  return `sso_login_tests.secret/${workspaceId}/${id}`
+}
+
+function claimsContext({ workspaceId, id }: LoginTestKey): string {
+  return `sso_login_tests.claims/${workspaceId}/${id}`
+}
+
+/**
+ * Prepares a test of the saved configuration or, with a draft, of one that is not saved. A draft's issuer and domains are
+ * checked as when saving.
+ * @throws {AppError} `sso_not_configured` where neither says enough; `sso_issuer_*`, `sso_discovery_*`, `sso_domain_*`,
+ *   `sso_secret_missing`
+ */
+export async function createLoginTest(
+  dependencies: SsoDependencies & { config: { publicUrl: string } },
+  { workspaceId, draft, actor }: { workspaceId: string; draft: LoginTestDraft; actor: Actor },
+): Promise<NewLoginTest> {
+  const { db, box, config } = dependencies
+  const stored = await findSsoConfig(db, workspaceId)
+  const { clientSecret, clientSecretExpiresAt: expiresAt = null, ...given } = draft
+  const settings = await readSettings(dependencies, { workspaceId, stored, given })
+  const isSaved = stored !== undefined && clientSecret === undefined && isDeepStrictEqual(settings, settingsOf(stored))
+  if (!isSaved && clientSecret === undefined) await checkCredential(db, box, { workspaceId, stored, settings })
+  const key = { workspaceId, id: uuid7() }
+  const { token, hash } = makeOpaqueToken('tst', workspaceId)
+  const secret = clientSecret === undefined ? undefined : { clientSecret, expiresAt }
+  const admin = await findActingMember(db, { workspaceId, actor })
+  await db
+    .insertInto('sso_login_tests')
+    .values({
+      workspace_id: workspaceId,
+      id: key.id,
+      start_hash: hash,
+      settings: JSON.stringify(settings),
+      sealed_secret: secret ? box.seal(JSON.stringify(secret satisfies DraftSecret), secretContext(key)) : null,
+      config_version: isSaved ? stored.version : null,
+      is_draft: !isSaved,
+      actor_type: actor.type,
+      actor_id: actor.id,
+      admin_id: admin?.memberId ?? null,
+      expires_at: lifetime,
+    })
+    .execute()
+  const startUrl = `${config.publicUrl}/sso/${workspaceId}/login-tests/${token}`
+  return { ...(await getLoginTest(db, key)), startUrl }
+}
+
+async function readSettings(
+  { db, providers, config }: SsoDependencies,
+  {
+    workspaceId,
+    stored,
+    given,
+  }: { workspaceId: string; stored: StoredSsoConfig | undefined; given: Partial<SsoSettings> },
+): Promise<SsoSettings> {
+  if (stored && Object.keys(given).length === 0) return settingsOf(stored)
+  const unsaved = {
+    tokenAuthMethod: null,
+    autoProvision: false,
+    allowedDomains: [],
+    trustUnverifiedEmail: false,
+    directoryClaim: null,
+    relinkByEmailUntil: null,
+    groupsClaim: null,
+    enabled: true,
+  }
+  const { issuer, clientId, ...rest } = { ...unsaved, ...(stored && settingsOf(stored)), ...given }
+  if (issuer === undefined || clientId === undefined) {
+    throw new AppError(
+      'sso_not_configured',
+      'Nothing is saved yet: give issuer, clientId and clientSecret to test them.',
+    )
+  }
+  const metadata = await providers.inspect(issuer)
+  const settings = {
+    ...rest,
+    issuer: metadata.issuer,
+    clientId,
+    allowedDomains: parseAllowedDomains(rest.allowedDomains),
+  }
+  checkDomainsFit(settings.issuer, settings.allowedDomains, config)
+  await checkDomainsFree(db, workspaceId, settings.allowedDomains)
+  return settings
+}
+
+/** A secret or key goes on only with its issuer, also in a test. */
+async function checkCredential(
+  db: Db,
+  box: SecretBox,
+  {
+    workspaceId,
+    stored,
+    settings,
+  }: { workspaceId: string; stored: StoredSsoConfig | undefined; settings: SsoSettings },
+): Promise<void> {
+  const { tokenAuthMethod } = settings
+  const isKept = stored?.issuer === settings.issuer
+  if (isKept && (await openCredentials(db, box, { workspaceId, tokenAuthMethod })).credentials.length > 0) return
+  throw new AppError(
+    'sso_secret_missing',
+    tokenAuthMethod === 'private_key_jwt'
+      ? 'There is no key for this issuer yet. Save the settings with enabled false, register jwksUri at the provider, and test then.'
+      : 'There is no client secret for this issuer yet. Give clientSecret too; it is kept for this test only.',
+  )
+}
+
+const columns = [
+  'id',
+  'settings',
+  'config_version as configVersion',
+  'passed',
+  'report',
+  'created_at as createdAt',
+  'expires_at as expiresAt',
+  'started_at as startedAt',
+  'finished_at as finishedAt',
+  'is_draft as isDraft',
+] as const
+
+/** @throws {AppError} `not_found` */
+export async function getLoginTest(db: Db, { workspaceId, id }: LoginTestKey): Promise<LoginTest> {
+  const { passed, startedAt, ...row } = await db
+    .selectFrom('sso_login_tests')
+    .select(columns)
+    .where('workspace_id', '=', workspaceId)
+    .where('id', '=', id)
+    .executeTakeFirstOrThrow(() => new AppError('not_found', 'There is no such login test. They are kept for a week.'))
+  const isOver = Date.parse(row.expiresAt) <= Date.now()
+  const unfinished = isOver ? 'expired' : startedAt === null ? 'waiting' : 'running'
+  return {
+    ...row,
+    status: passed === null ? unfinished : passed ? 'passed' : 'failed',
+    settings: row.settings as SsoSettings,
+    report: row.report as LoginTestReport | null,
+  }
+}
+
+/** A test that its start URL has opened. */
+export interface StartedLoginTest extends LoginTestKey {
+  /** As a sign-in would have it. */
+  loginConfig: LoginConfig
+  configVersion: number | null
+  /** Who runs it, where they are known as a member. */
+  adminId: string | null
+}
+
+/**
+ * Opens a test by the token of its start URL, once.
+ * @throws {AppError} `sso_attempt_expired`
+ */
+export async function takeLoginTest(
+  db: Db,
+  box: SecretBox,
+  { workspaceId, token }: { workspaceId: string; token: string },
+): Promise<StartedLoginTest> {
+  const read = readOpaqueToken('tst', token)
+  const taken =
+    read?.workspaceId === workspaceId &&
+    (await db
+      .updateTable('sso_login_tests')
+      .set({ started_at: sql`now()` })
+      .where('workspace_id', '=', workspaceId)
+      .where('start_hash', '=', read.hash)
+      .where('started_at', 'is', null)
+      .where('expires_at', '>', sql<string>`now()`)
+      .returning('id')
+      .executeTakeFirst())
+  if (!taken) {
+    throw new AppError('sso_attempt_expired', 'The link of a login test works once, for half an hour. Make a new test.')
+  }
+  return findStartedTest(db, box, { workspaceId, id: taken.id })
+}
+
+/** The test that a callback belongs to, with the configuration that it is of. */
+export async function findStartedTest(db: Db, box: SecretBox, key: LoginTestKey): Promise<StartedLoginTest> {
+  const { workspaceId, id } = key
+  const row = await db
+    .selectFrom('sso_login_tests')
+    .select(['settings', 'sealed_secret as sealedSecret', 'config_version as configVersion'])
+    .select(['admin_id as adminId', 'is_draft as isDraft'])
+    .where('workspace_id', '=', workspaceId)
+    .where('id', '=', id)
+    .executeTakeFirstOrThrow()
+  const settings = row.settings as SsoSettings
+  const saved = await findLoginConfig(db, box, workspaceId)
+  const around = saved ?? (await unsavedConfig(db, workspaceId))
+  const none = { clientSecrets: [], clientKeys: [], credentials: [] }
+  const secret = row.sealedSecret === null ? undefined : openSecret(box, key, row.sealedSecret)
+  const { tokenAuthMethod } = settings
+  // Somebody may have saved another issuer since: the stored secret is not for this one then.
+  const stored =
+    saved?.issuer === settings.issuer ? await openCredentials(db, box, { workspaceId, tokenAuthMethod }) : none
+  const opened = secret ? { ...none, clientSecrets: [secret.clientSecret] } : stored
+  // What a draft shows of the stored credentials, with another client id perhaps, says nothing about them.
+  const credentials = row.isDraft ? [] : opened.credentials
+  const { configVersion, adminId } = row
+  return { ...key, configVersion, adminId, loginConfig: { ...around, ...settings, ...opened, credentials } }
+}
+
+function openSecret(box: SecretBox, key: LoginTestKey, sealed: Buffer): DraftSecret {
+  return JSON.parse(box.open(sealed, secretContext(key))) as DraftSecret
+}
+
+/** What surrounds the settings of a workspace that has saved none. */
+async function unsavedConfig(db: Db, workspaceId: string) {
+  const domains = await db
+    .selectFrom('domains')
+    .select('domain')
+    .where('workspace_id', '=', workspaceId)
+    .where('verified_at', 'is not', null)
+    .execute()
+  const policy = { sessionHours: null, sessionIdleMinutes: null, maxAgeSeconds: null, acrValues: [] }
+  return { workspaceId, version: 0, enforcedAt: null, verifiedDomains: domains.map(each => each.domain), ...policy }
+}
+
+export interface FinishedTest extends LoginTestKey {
+  passed: boolean
+  report: LoginTestReport
+  /** Of the verified ID token; absent where there was none. */
+  claims?: Record<string, unknown> | undefined
+  subject?: string | undefined
+  memberId?: string | undefined
+  requestId: string
+}
+
+/** Ends a test with its report. One that has ended stays as it is. */
+export async function finishTest(trx: Trx, box: SecretBox, finished: FinishedTest): Promise<void> {
+  const { workspaceId, id, passed, report, claims, subject, memberId, requestId } = finished
+  const written = await trx
+    .updateTable('sso_login_tests')
+    .set({
+      finished_at: sql`now()`,
+      passed,
+      report: JSON.stringify(report),
+      claims_sealed: claims === undefined ? null : box.seal(JSON.stringify(claims), claimsContext(finished)),
+      subject: subject ?? null,
+      member_id: memberId ?? null,
+    })
+    .where('workspace_id', '=', workspaceId)
+    .where('id', '=', id)
+    .where('finished_at', 'is', null)
+    .executeTakeFirst()
+  if (written.numUpdatedRows === 0n) return
+  const failed = report.checks.filter(check => check.result === 'fail')
+  await recordActivity(trx, {
+    workspaceId,
+    action: 'sso_login_test.finished',
+    actor: { type: 'system', id: 'sign-in', requestId },
+    target: { type: 'sso_login_test', id },
+    detail: { passed, failed: failed.map(({ name, code }) => ({ check: name, ...(code && { code }) })) },
+  })
+}
+
+/**
+ * The claims as the provider sent them. They are about a person, so each look is an entry.
+ * @throws {AppError} `not_found`, `login_test_unfinished` where there are none
+ */
+export async function showClaims(
+  db: Db,
+  box: SecretBox,
+  { workspaceId, id, actor }: LoginTestKey & { actor: Actor },
+): Promise<Record<string, unknown>> {
+  await getLoginTest(db, { workspaceId, id })
+  return db.transaction().execute(async trx => {
+    const { sealed } = await trx
+      .selectFrom('sso_login_tests')
+      .select('claims_sealed as sealed')
+      .where('workspace_id', '=', workspaceId)
+      .where('id', '=', id)
+      .executeTakeFirstOrThrow()
+    if (sealed === null) {
+      throw new AppError(
+        'login_test_unfinished',
+        'This test has no claims: it has not come as far as a valid ID token.',
+      )
+    }
+    const target = { type: 'sso_login_test', id }
+    await recordActivity(trx, { workspaceId, action: 'sso_login_test.claims_shown', actor, target })
+    return JSON.parse(box.open(sealed, claimsContext({ workspaceId, id }))) as Record<string, unknown>
+  })
+}
+
+/**
+ * Links the account of a test to the admin who made it, by their own word: the way in for admins and owners whose address
+ * the provider does not vouch for. Nobody can link an account to anybody else.
+ * @throws {AppError} `not_found`, `admin_not_member`; `forbidden` for the test of another admin; `login_test_unfinished`
+ *   where no account was proved; `sso_identity_conflict`
+ */
+export async function linkTestedAccount(
+  db: Db,
+  { workspaceId, id, actor }: LoginTestKey & { actor: Actor },
+): Promise<LoginTest> {
+  const { memberId } = await getActingMember(db, { workspaceId, actor })
+  const test = await getLoginTest(db, { workspaceId, id })
+  await db.transaction().execute(async trx => {
+    const { subject, adminId } = await trx
+      .selectFrom('sso_login_tests')
+      .select(['subject', 'admin_id as adminId'])
+      .where('workspace_id', '=', workspaceId)
+      .where('id', '=', id)
+      .executeTakeFirstOrThrow()
+    if (adminId !== memberId) {
+      throw new AppError('forbidden', 'Only whoever made the test can link its account, and only to themselves.')
+    }
+    if (subject === null) {
+      throw new AppError('login_test_unfinished', 'The test has proved no account: run it up to a valid ID token.')
+    }
+    const { issuer } = test.settings
+    await linkIdentity(trx, { workspaceId, memberId, issuer, subject, actor, testId: id })
+  })
+  return test
+}
+
+/**
+ * Saves what a test has proved, its secret included: the way to another issuer or client while SSO is enforced.
+ * @throws {AppError} `not_found`; `login_test_unfinished`, `login_test_failed`; those of saveSsoConfig
+ */
+export async function applyLoginTest(
+  dependencies: SsoDependencies,
+  { workspaceId, id, actor, expectedVersion }: LoginTestKey & { actor: Actor; expectedVersion?: number | undefined },
+): Promise<SavedSsoConfig> {
+  const { db, box } = dependencies
+  const { status, settings, isDraft } = await getLoginTest(db, { workspaceId, id })
+  if (status === 'failed') {
+    throw new AppError('login_test_failed', 'This test has failed. Its report says what to change; then test again.')
+  }
+  if (status !== 'passed') throw new AppError('login_test_unfinished', 'Run the test to its end first.')
+  if (!isDraft) throw new AppError('conflict', 'This test is of the saved configuration: there is nothing to apply.')
+  const { sealed } = await db
+    .selectFrom('sso_login_tests')
+    .select('sealed_secret as sealed')
+    .where('workspace_id', '=', workspaceId)
+    .where('id', '=', id)
+    .executeTakeFirstOrThrow()
+  const secret = sealed === null ? undefined : openSecret(box, { workspaceId, id }, sealed)
+  const saved = await saveSsoConfig(dependencies, {
+    workspaceId,
+    settings,
+    ...(secret && { clientSecret: secret.clientSecret, clientSecretExpiresAt: secret.expiresAt }),
+    expectedVersion,
+    provenBy: id,
+    actor,
+  })
+  await db
+    .updateTable('sso_login_tests')
+    .set({ config_version: saved.stored.version })
+    .where('workspace_id', '=', workspaceId)
+    .where('id', '=', id)
+    .execute()
+  return saved
+}
+
+/** Whether a member has signed in, or run a login test, by this very version of the configuration. */
+export async function isProvenBy(
+  db: Db,
+  { workspaceId, memberId, version }: { workspaceId: string; memberId: string; version: number },
+): Promise<boolean> {
+  const { rows } = await sql<{ isProven: boolean }>`
+    SELECT EXISTS (SELECT FROM sessions
+                    WHERE workspace_id = ${workspaceId} AND member_id = ${memberId} AND config_version = ${version})
+        OR EXISTS (SELECT FROM sso_login_tests
+                    WHERE workspace_id = ${workspaceId} AND member_id = ${memberId} AND config_version = ${version} AND passed)
+        AS "isProven"`.execute(db)
+  return rows[0]?.isProven === true
+}
