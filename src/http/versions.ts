@@ -5,9 +5,10 @@ import { z } from 'zod'
 export const ifMatchHeader = z.object({
   'if-match': z
     .string()
-    .regex(/^"\d{1,9}"$/, 'must be the ETag that the resource was answered with, such as "3"')
+    // Proxies that compress weaken the tag on its way out; a version names a state of the resource all the same.
+    .regex(/^(W\/)?"\d{1,9}"$/, 'must be the ETag that the resource was answered with, such as "3"')
     .optional()
-    .transform(text => (text === undefined ? undefined : Number(text.slice(1, -1))))
+    .transform(text => (text === undefined ? undefined : Number(/\d+/.exec(text)?.[0])))
     .meta({
       description: 'The ETag of the resource: refuses with `version_conflict` where it has changed since',
       example: '"3"',

@@ -84,7 +84,7 @@ export const domainRoutes: FastifyPluginAsyncZodOpenApi<DomainRoutes> = async (a
       },
     },
     async (request, reply) => {
-      const key = domainKey({ ...request.params, ...request.body })
+      const key = ownDomainKey({ ...request.params, ...request.body }, config)
       const claimed = await db.transaction().execute(trx => claimDomain(trx, key, actorOf(request)))
       return reply.code(201).send(claimed)
     },
@@ -122,7 +122,7 @@ export const domainRoutes: FastifyPluginAsyncZodOpenApi<DomainRoutes> = async (a
     async request => {
       const actor = actorOf(request)
       requireService(actor, config)
-      return db.transaction().execute(trx => approveDomain(trx, domainKey(request.params), actor))
+      return db.transaction().execute(trx => approveDomain(trx, ownDomainKey(request.params, config), actor))
     },
   )
 
@@ -148,4 +148,11 @@ function domainKey({ workspaceId, domain: text }: { workspaceId: string; domain:
   const name = parseDomain(text)
   if (name === undefined) throw new AppError('sso_domain_invalid', 'This is not a domain such as example.com.')
   return { workspaceId, domain: name }
+}
+
+/** A domain that can be a workspace's own: not one where anybody can have an address. */
+function ownDomainKey(given: { workspaceId: string; domain: string }, { webmailDomains }: Config) {
+  const key = domainKey(given)
+  if (!webmailDomains.includes(key.domain)) return key
+  throw new AppError('sso_domain_invalid', `Anybody can have an address at ${key.domain}: it is no workspace's own.`)
 }

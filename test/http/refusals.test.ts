@@ -178,3 +178,19 @@ t.test('faults are told in words for an admin', async t => {
   const limit = await app.inject({ url: `${url}/members?limit=none`, headers })
   t.same(limit.json().errors, [{ pointer: '/limit', message: 'must be a number' }])
 })
+
+t.test('a version that a proxy has made a weak tag is the same version', async t => {
+  const { app, headers, url } = await makeWorld(t)
+  const { id } = (
+    await app.inject({ method: 'POST', url: `${url}/directories`, headers, payload: { name: 'Okta' } })
+  ).json()
+  const rename = (ifMatch: string, name: string) =>
+    app.inject({
+      method: 'PATCH',
+      url: `${url}/directories/${id}`,
+      headers: { ...headers, 'if-match': ifMatch },
+      payload: { name },
+    })
+  t.equal((await rename('W/"1"', 'Okta two')).statusCode, 200)
+  t.match((await rename('W/"1"', 'Okta three')).json(), { status: 412, code: 'version_conflict' })
+})

@@ -196,3 +196,10 @@ t.test('two replicas that re-check at once look at each proof once', async t => 
   t.equal(counts[0] + counts[1], 3)
   t.equal(dns.queries.length - before, 3)
 })
+
+t.test('a domain where anybody can have an address is nobody’s own', async t => {
+  const { send, claim, actions } = await makeWorld()
+  t.match((await send('PUT', 'Gmail.com')).json(), { code: 'sso_domain_invalid', detail: /Anybody/ })
+  t.match(await claim('gmail.com'), { code: 'sso_domain_invalid' })
+  t.same(await actions(), [])
+})
