@@ -145,7 +145,8 @@ const take = prepared<{ workspaceId: string; stateHash: Buffer; browserHash: Buf
     ), taken AS (
       UPDATE login_attempts SET taken_at = now()
        WHERE workspace_id = ${workspaceId}::uuid AND state_hash = ${stateHash} AND browser_hash = ${browserHash}::bytea
-         AND taken_at IS NULL AND expires_at > now()
+         -- "Not taken yet", said so that the index of open attempts is not taken for the way to one.
+         AND coalesce(taken_at, 'infinity') = 'infinity' AND expires_at > now()
       RETURNING true
     )
     SELECT workspace_id AS "workspaceId", state_hash AS "stateHash", nonce, verifier_sealed AS "verifierSealed", issuer,
