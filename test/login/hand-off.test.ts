@@ -63,7 +63,9 @@ t.test('oidc-ret-001..003: whatever could be read as another place is refused', 
     `/${'a'.repeat(2048)}`,
   ]) {
     const { reply } = await makeBrowser(world).start(acme, { returnTo: target })
-    t.match(reply.json(), { status: 400, code: 'sso_return_to_invalid' }, JSON.stringify(target))
+    // A NUL is refused before anything is read from it.
+    const code = target.includes('\0') ? 'invalid' : 'sso_return_to_invalid'
+    t.match(reply.json(), { status: 400, code }, JSON.stringify(target))
   }
   t.same(await entriesOf(test, acme.workspaceId, (await entriesOf(test, acme.workspaceId)).at(-1)!.id), [])
 })
