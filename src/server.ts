@@ -26,7 +26,7 @@ if (config.migrateOnStart) {
 const db = openDatabase({
   url: databaseUrl,
   poolSize: config.databasePoolSize,
-  onIdleError: error => logger.warn({ err: error }, 'database connection lost'),
+  onConnectionLost: error => logger.warn({ err: error }, 'database connection lost'),
 })
 const issuer = config.developmentTokens ? await openDevelopmentIssuer(config, dataDir) : undefined
 const assistKeys = issuer?.keys ?? createRemoteJWKSet(new URL(config.assistJwksUrl), { timeoutDuration: 5_000 })

@@ -14,8 +14,8 @@ export interface DatabaseOptions {
   poolSize?: number
   /** How long a statement may run, in milliseconds. */
   statementTimeoutMs?: number
-  /** Told of a connection that failed while idle; the pool has already dropped it. */
-  onIdleError?: (error: Error) => void
+  /** Told of a connection that was lost; the pool has already dropped it, and a statement under way fails by itself. */
+  onConnectionLost?: (error: Error) => void
   /** Told of each statement run: tests count round trips with it. */
   onStatement?: (sql: string) => void
 }
@@ -25,7 +25,7 @@ export function openDatabase({
   url,
   poolSize = 10,
   statementTimeoutMs = 30_000,
-  onIdleError = () => {},
+  onConnectionLost = () => {},
   onStatement,
 }: DatabaseOptions): Db {
   const pool = new pg.Pool({
@@ -49,8 +49,10 @@ export function openDatabase({
     types: { getTypeParser },
     Client: NamedClient,
   })
-  // Without a listener an idle connection's end (a database restart) would end the process.
-  pool.on('error', onIdleError)
+  // Without a listener a connection's end (a database restart) would end the process. The pool listens to idle ones
+  // alone, so each has a listener of its own, and what the pool says is a repetition.
+  pool.on('connect', connection => connection.on('error', onConnectionLost))
+  pool.on('error', () => {})
   return new Kysely<Database>({
     dialect: new PostgresDialect({ pool }),
     ...(onStatement && {

@@ -2,8 +2,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { createConnection, createServer, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { sql } from 'kysely'
 import t, { type Test } from 'tap'
-import { openDatabase } from '../../src/db/database.ts'
+import { databaseRefusal, openDatabase } from '../../src/db/database.ts'
 import { startEmbeddedPostgres } from '../../src/db/embedded-postgres.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { makeApp, makeWorkspace, type TestApp } from '../helpers/app.ts'
@@ -72,6 +73,23 @@ t.test(
     t.equal((await app.inject({ url: '/readyz' })).statusCode, 200)
   },
 )
+
+t.test('a connection that is lost between two statements ends its transaction, and not the process', async t => {
+  const server = await makeServer(t)
+  const lost: Error[] = []
+  const db = openDatabase({ url: server.url, onConnectionLost: event => void lost.push(event) })
+  t.teardown(() => db.destroy())
+  const work = db.transaction().execute(async trx => {
+    await sql`SELECT 1`.execute(trx)
+    await server.stop()
+    await sql`SELECT 1`.execute(trx)
+  })
+  const error = await work.catch((error: unknown) => error)
+  t.match(databaseRefusal(error), { code: 'unavailable' })
+  t.ok(lost.length > 0, 'the log hears of it')
+  await server.start()
+  t.same((await sql`SELECT 1 AS one`.execute(db)).rows, [{ one: 1 }])
+})
 
 t.test('a database without the tables of this release is not ready, and says which migrations are pending', async t => {
   const server = await makeServer(t)
