@@ -10,6 +10,9 @@ const list = (text: string) =>
 const commaList = z.string().default('').transform(list)
 const flag = z.enum(['true', 'false']).transform(text => text === 'true')
 const url = z.url({ protocol: /^https?$/ }).transform(text => text.replace(/\/+$/, ''))
+const publicUrl = url.refine(text => !/[?#@]/.test(text), 'must have no query, fragment or user name')
+// Resolved against an origin it must stay there: neither // nor \\ leads to another host.
+const path = z.string().regex(/^\/(?![/\\])[^\\\s]*$/, 'must be a path on the front-end, such as /sso/complete')
 const origin = z
   .string()
   .refine(
@@ -38,7 +41,7 @@ const settings = z.object({
   HOST: z.string().min(1).default('127.0.0.1'),
   PORT: z.coerce.number().int().min(0).max(65535).default(3000),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
-  PUBLIC_URL: url,
+  PUBLIC_URL: publicUrl,
   TRUSTED_PROXIES: commaList.pipe(z.array(z.union([network, z.ipv4(), z.ipv6()]))),
 
   DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'must be a postgres:// URL'),
@@ -46,14 +49,14 @@ const settings = z.object({
   MIGRATE_ON_START: flag.default(true),
 
   FRONTEND_ORIGINS: commaList.pipe(z.array(origin).min(1)),
-  FRONTEND_SIGNED_IN_PATH: z.string().startsWith('/').default('/sso/complete'),
-  FRONTEND_ERROR_PATH: z.string().startsWith('/').default('/sso/error'),
-  FRONTEND_INITIATE_PATH: z.string().startsWith('/').default('/sso/start'),
-  FRONTEND_LOGIN_TEST_PATH: z.string().startsWith('/').default('/sso/test'),
-  FRONTEND_SIGNED_OUT_PATH: z.string().startsWith('/').default('/'),
+  FRONTEND_SIGNED_IN_PATH: path.default('/sso/complete'),
+  FRONTEND_ERROR_PATH: path.default('/sso/error'),
+  FRONTEND_INITIATE_PATH: path.default('/sso/start'),
+  FRONTEND_LOGIN_TEST_PATH: path.default('/sso/test'),
+  FRONTEND_SIGNED_OUT_PATH: path.default('/'),
 
-  ASSIST_TOKEN_ISSUER: z.string().min(1),
-  ASSIST_TOKEN_AUDIENCE: z.string().min(1),
+  ASSIST_TOKEN_ISSUER: z.string().trim().min(1),
+  ASSIST_TOKEN_AUDIENCE: z.string().trim().min(1),
   ASSIST_JWKS_URL: url,
   ASSIST_TOKEN_ALGORITHMS: z
     .string()
@@ -149,25 +152,30 @@ export function readConfig(environment: Record<string, string | undefined> = pro
     Object.entries(environment).filter(([, value]) => value !== undefined && value !== ''),
   )
   const production = given.NODE_ENV === 'production'
-  const parsed = settings.safeParse(production ? given : { ...developmentDefaults(given), ...given })
-  const faults = parsed.success
-    ? findWeaknesses(parsed.data)
-    : parsed.error.issues.map(issue => `${issue.path[0]?.toString()}: ${fault(issue, given)}`)
-  if (!parsed.success || faults.length > 0) {
-    throw new ConfigError(
-      `The service cannot start with these settings (see .env.example):\n${[...new Set(faults)].map(each => `  ${each}`).join('\n')}`,
-    )
+  const { data, faults } = parseEach(production ? given : { ...developmentDefaults(given), ...given })
+  faults.push(...contradictions(data), ...(production ? weaknesses(data) : []))
+  if (faults.length > 0) {
+    const lines = faults.map(each => `  ${each}`).join('\n')
+    throw new ConfigError(`The service cannot start with these settings (see .env.example):\n${lines}`)
   }
-  const entries = Object.entries(parsed.data).map(([name, value]) => [camelCase(name), value])
+  const entries = Object.entries(data).map(([name, value]) => [camelCase(name), value])
   return Object.freeze({
     ...Object.fromEntries(entries),
     production,
-    developmentTokens: parsed.data.ASSIST_TOKEN_ISSUER === developmentIssuer,
+    developmentTokens: data.ASSIST_TOKEN_ISSUER === developmentIssuer,
   }) as Config
 }
 
-function fault(issue: z.core.$ZodIssue, given: Record<string, string | undefined>): string {
-  return given[String(issue.path[0])] === undefined ? 'is missing' : issue.message
+/** Reads each setting by itself, so that a fault in one hides none of another. */
+function parseEach(given: Record<string, string | undefined>): { data: Partial<Settings>; faults: string[] } {
+  const faults: string[] = []
+  const read = Object.entries(settings.shape).flatMap(([name, schema]) => {
+    const parsed = schema.safeParse(given[name])
+    if (parsed.success) return [[name, parsed.data]]
+    faults.push(`${name}: ${given[name] === undefined ? 'is missing' : parsed.error.issues[0]?.message}`)
+    return []
+  })
+  return { data: Object.fromEntries(read) as Partial<Settings>, faults }
 }
 
 function developmentDefaults(given: Record<string, string | undefined>): Record<string, string> {
@@ -187,31 +195,61 @@ function developmentDefaults(given: Record<string, string | undefined>): Record<
   }
 }
 
-/** What parses and must still not run in production. */
-function findWeaknesses(data: Settings): string[] {
-  const weaknesses: string[] = []
-  const { ROLES, DEFAULT_ROLE, NODE_ENV } = data
-  if (!ROLES.includes(DEFAULT_ROLE)) weaknesses.push('DEFAULT_ROLE: must be one of ROLES')
-  if (new Set(data.SEAL_KEYS.map(each => each.id)).size < data.SEAL_KEYS.length) {
-    weaknesses.push('SEAL_KEYS: two keys have the same id')
-  }
-  if (NODE_ENV !== 'production') return weaknesses
-  if (!data.PUBLIC_URL.startsWith('https:')) weaknesses.push('PUBLIC_URL: must be https in production')
-  if (!data.ASSIST_JWKS_URL.startsWith('https:')) weaknesses.push('ASSIST_JWKS_URL: must be https in production')
-  if (data.FRONTEND_ORIGINS.some(each => !each.startsWith('https:'))) {
-    weaknesses.push('FRONTEND_ORIGINS: must be https in production')
-  }
-  if (data.ASSIST_TOKEN_ISSUER === developmentIssuer) {
-    weaknesses.push('ASSIST_TOKEN_ISSUER: is the development issuer, whose key every copy of this service holds')
-  }
-  for (const { id, key } of data.SEAL_KEYS) {
-    if (`${id}:${key.toString('base64')}` === developmentSealKey)
-      weaknesses.push('SEAL_KEYS: contains the development key')
-    else if (new Set(key).size < 12) weaknesses.push(`SEAL_KEYS: key ${id} is not random`)
-  }
-  if (data.OUTBOUND_ALLOW_HTTP) weaknesses.push('OUTBOUND_ALLOW_HTTP: must be false in production')
-  if (data.OUTBOUND_PORTS.includes(0)) weaknesses.push('OUTBOUND_PORTS: 0 (any port) is for development only')
-  return weaknesses
+/** Settings that are each well-formed and cannot hold together. */
+function contradictions({ ROLES, DEFAULT_ROLE, SEAL_KEYS = [] }: Partial<Settings>): string[] {
+  const faults: string[] = []
+  if (ROLES && DEFAULT_ROLE && !ROLES.includes(DEFAULT_ROLE)) faults.push('DEFAULT_ROLE: must be one of ROLES')
+  const ids = new Set(SEAL_KEYS.map(each => each.id))
+  if (ids.size < SEAL_KEYS.length) faults.push('SEAL_KEYS: two keys have the same id')
+  return faults
+}
+
+type WeaknessRules = { [Name in keyof Settings]?: (value: Settings[Name]) => string | false | undefined }
+
+/** What is well-formed and must still not run in production, by the one setting that it is about. */
+const weaknessRules: WeaknessRules = {
+  PUBLIC_URL: value =>
+    (!value.startsWith('https:') && 'must be https in production') ||
+    (/^https:\/\/(localhost|127\.|\[::1\])/.test(value) && 'must be the address that browsers and providers reach'),
+  TRUSTED_PROXIES: value => value.some(isEverywhere) && 'trusts everybody to say what their address is',
+  FRONTEND_ORIGINS: value => value.some(each => !each.startsWith('https:')) && 'must be https in production',
+  ASSIST_JWKS_URL: value => !value.startsWith('https:') && 'must be https in production',
+  ASSIST_TOKEN_ISSUER: value =>
+    value === developmentIssuer && 'is the development issuer, whose key every copy of this service holds',
+  SEAL_KEYS: value => {
+    const weak = value.find(({ key }) => new Set(key).size < 12)
+    if (value.some(({ id, key }) => `${id}:${key.toString('base64')}` === developmentSealKey)) {
+      return 'contains the development key'
+    }
+    return weak && `key ${weak.id} is not random`
+  },
+  OUTBOUND_ALLOW_HTTP: value => value && 'must be false in production',
+  OUTBOUND_PORTS: value => value.includes(0) && '0 (any port) is for development only',
+  OUTBOUND_ALLOWED_NETWORKS: value =>
+    value.some(each => isEverywhere(each) || isLinkLocal(each)) &&
+    'lets workspaces reach everything, or what clouds tell their machines in confidence: name the networks of your providers',
+}
+
+function weaknesses(data: Partial<Settings>): string[] {
+  return Object.entries(weaknessRules).flatMap(([name, rule]) => {
+    const value = data[name as keyof Settings]
+    const weakness = value !== undefined && (rule as (value: unknown) => string | false | undefined)(value)
+    return weakness ? [`${name}: ${weakness}`] : []
+  })
+}
+
+/** A network of more than every second address there is. */
+function isEverywhere(text: string): boolean {
+  return text.includes('/') && Number(text.slice(text.indexOf('/') + 1)) < 2
+}
+
+/** 169.254.0.0/16 and fe80::/10, or what holds them or stands in them. */
+function isLinkLocal(text: string): boolean {
+  const [address, bits] = ipaddr.parseCIDR(text)
+  return ['169.254.0.0/16', 'fe80::/10'].some(each => {
+    const [base, baseBits] = ipaddr.parseCIDR(each)
+    return address.kind() === base.kind() && address.match(base, Math.min(bits, baseBits))
+  })
 }
 
 function camelCase(name: string): string {

@@ -1,7 +1,7 @@
 import { createRemoteJWKSet } from 'jose'
 import { buildApp } from './app.ts'
 import { ConfigError, readConfig, type Config } from './config.ts'
-import { openDatabase } from './db/database.ts'
+import { databaseRefusal, openDatabase } from './db/database.ts'
 import { migrate } from './db/migrate.ts'
 import { openDevelopmentIssuer } from './development-keys.ts'
 import { createLogger } from './http/log.ts'
@@ -19,7 +19,7 @@ const logger = createLogger(config.logLevel)
 const embedded = config.databaseUrl === 'postgres://embedded' ? await startEmbedded() : undefined
 const databaseUrl = embedded?.url ?? config.databaseUrl
 if (config.migrateOnStart) {
-  const applied = await migrate(databaseUrl)
+  const applied = await migrateOrExit()
   if (applied.length > 0) logger.info({ applied }, 'migrated')
 }
 
@@ -79,6 +79,19 @@ function readConfigOrExit(): Config {
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     console.error(error.message)
+    process.exit(1)
+  }
+}
+
+async function migrateOrExit(): Promise<string[]> {
+  try {
+    return await migrate(databaseUrl)
+  } catch (error) {
+    if (databaseRefusal(error)?.code !== 'unavailable') throw error
+    // Its host and port help; the rest of the URL may hold a password.
+    const { host } = new URL(databaseUrl)
+    const { code, message } = error as { code?: string; message: string }
+    console.error(`The database at ${host} (DATABASE_URL) cannot be reached: ${code ?? message}.`)
     process.exit(1)
   }
 }

@@ -50,9 +50,19 @@ t.test('production refuses development values, weak keys and plain http, all in 
     OUTBOUND_PORTS: '0',
     SEAL_KEYS: `zero:${zeros}`,
     DEFAULT_ROLE: 'emperor',
+    TRUSTED_PROXIES: '0.0.0.0/0',
+    OUTBOUND_ALLOWED_NETWORKS: '169.254.169.0/24',
+    PORT: '99999',
   })
   const expected = ['PUBLIC_URL', 'FRONTEND_ORIGINS', 'ASSIST_JWKS_URL', 'ASSIST_TOKEN_ISSUER', 'OUTBOUND_ALLOW_HTTP']
-  for (const name of [...expected, 'OUTBOUND_PORTS', 'SEAL_KEYS', 'DEFAULT_ROLE']) t.match(message, `${name}: `)
+  for (const name of [...expected, 'OUTBOUND_PORTS', 'SEAL_KEYS', 'DEFAULT_ROLE', 'TRUSTED_PROXIES', 'PORT'])
+    t.match(message, `${name}: `)
+  t.match(message, 'OUTBOUND_ALLOWED_NETWORKS: ')
+  for (const network of ['0.0.0.0/0', '::/0', '168.0.0.0/7', 'fe80::/64']) {
+    t.match(faults({ ...production, OUTBOUND_ALLOWED_NETWORKS: network }), 'OUTBOUND_ALLOWED_NETWORKS: ', network)
+  }
+  t.equal(faults({ ...production, OUTBOUND_ALLOWED_NETWORKS: '10.20.0.0/16', TRUSTED_PROXIES: '10.0.0.0/8' }), '')
+  t.match(faults({ ...production, PUBLIC_URL: 'https://localhost' }), 'PUBLIC_URL: ')
   const { sealKeys } = readConfig({})
   const [development] = sealKeys
   const key = `${development?.id}:${development?.key.toString('base64')}`
@@ -70,6 +80,10 @@ t.test('a malformed setting is refused by its name, never by its value', async t
     ['OUTBOUND_ALLOWED_NETWORKS', '10.0.0.0'],
     ['MIGRATE_ON_START', 'yes'],
     ['SESSION_HOURS', '0'],
+    ['PUBLIC_URL', 'https://sso.assist.example/path?x=hidden-value'],
+    ['FRONTEND_ERROR_PATH', '//hidden-value.example'],
+    ['FRONTEND_ERROR_PATH', '/\\hidden-value.example'],
+    ['ASSIST_TOKEN_AUDIENCE', ' '],
   ] as const) {
     const message = faults({ ...production, [name]: value })
     t.match(message, `${name}: `)
