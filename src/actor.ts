@@ -12,6 +12,8 @@ export interface Actor {
   role?: string
   /** The address that Assist vouches for in an access token of theirs. */
   email?: string
+  /** Signed in by a recovery code: for the SSO settings only. */
+  recovery?: true
   /** The session by which a member is signed in. */
   sessionId?: string
   /** The request that the entries of this action carry, to find them again. */

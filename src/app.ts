@@ -7,11 +7,12 @@ import { explainRoutes } from './access/explain-routes.ts'
 import { memberRoutes } from './access/member-routes.ts'
 import { accessRoutes } from './access/routes.ts'
 import { activityRoutes } from './activity/routes.ts'
+import type { Actor } from './actor.ts'
 import type { Config } from './config.ts'
 import type { Db } from './db/database.ts'
 import { directoryRoutes } from './directories/routes.ts'
 import { AppError } from './errors.ts'
-import { authenticator, guardWorkspace } from './http/admin-auth.ts'
+import { authenticator, guardSettings, guardWorkspace } from './http/admin-auth.ts'
 import { assistTokenVerifier } from './http/assist-token.ts'
 import { openApiDocument } from './http/document.ts'
 import { healthRoutes } from './http/health.ts'
@@ -24,6 +25,7 @@ import { createAccessTokens } from './login/access-tokens.ts'
 import { backchannelLogoutRoutes } from './login/backchannel-logout-routes.ts'
 import { initiateRoutes } from './login/initiate-routes.ts'
 import { loginOptionsRoutes } from './login/login-options-routes.ts'
+import { recoveryRoutes } from './login/recovery-routes.ts'
 import { loginRoutes } from './login/routes.ts'
 import { sessionRoutes } from './login/session-routes.ts'
 import { workspaceSessionRoutes } from './members/workspace-session-routes.ts'
@@ -34,6 +36,8 @@ import { scimError, toScimRefusal } from './scim/error.ts'
 import { scim } from './scim/plugin.ts'
 import { clientKeyRoutes } from './sso/client-key-routes.ts'
 import { credentialRoutes } from './sso/credential-routes.ts'
+import { recordBlocked } from './sso/enforcement.ts'
+import { enforcementRoutes } from './sso/enforcement-routes.ts'
 import { loginTestRoutes } from './sso/login-test-routes.ts'
 import { ssoRoutes } from './sso/routes.ts'
 import { signInPolicyRoutes } from './sso/sign-in-policy-routes.ts'
@@ -42,7 +46,7 @@ import { uuid7 } from './uuid7.ts'
 import { domainRoutes } from './workspaces/domain-routes.ts'
 import { createTxtResolver } from './workspaces/txt-records.ts'
 import { workspaceRoutes } from './workspaces/routes.ts'
-import { workspaceExists } from './workspaces/workspaces.ts'
+import { findGuardedWorkspace } from './workspaces/workspaces.ts'
 
 export interface AppOptions {
   config: Config
@@ -128,6 +132,7 @@ export async function buildApp({
   await app.register(backchannelLogoutRoutes, { config, db, box, providers })
   await app.register(sessionRoutes, { config, db, box, providers, accessTokens })
   await app.register(loginOptionsRoutes, { config, db, authenticate })
+  await app.register(recoveryRoutes, { config, db })
 
   // Assist's back-ends
   await app.register(workspaceRoutes, { config, db, authenticate })
@@ -135,22 +140,37 @@ export async function buildApp({
   // Identity providers that keep a directory in sync
   await app.register(scim, { config, db, box })
 
+  const workspaceGuard = {
+    config,
+    authenticate,
+    findWorkspace: (id: string) => findGuardedWorkspace(db, id),
+    onBlocked: (blocked: { workspaceId: string; actor: Actor }) => recordBlocked(db, blocked),
+  }
+
   // Admins of a workspace
   await app.register(async admin => {
     problemErrors(admin)
-    guardWorkspace(admin, { config, authenticate, workspaceExists: id => workspaceExists(db, id) })
+    guardWorkspace(admin, workspaceGuard)
     refuseUnreadInput(admin)
     await admin.register(activityRoutes, { db })
     await admin.register(memberRoutes, { config, db })
     await admin.register(accessRoutes, { config, db })
     await admin.register(explainRoutes, { config, db })
-    await admin.register(domainRoutes, { config, db, resolveTxt: createTxtResolver(config) })
-    await admin.register(ssoRoutes, { config, db, box, providers })
-    await admin.register(credentialRoutes, { db, box })
-    await admin.register(loginTestRoutes, { config, db, box, providers })
-    await admin.register(signInPolicyRoutes, { config, db })
     await admin.register(workspaceSessionRoutes, { db })
     await admin.register(directoryRoutes, { config, db })
+  })
+
+  // How people sign in: also for owners who come by a recovery code
+  await app.register(async settings => {
+    problemErrors(settings)
+    guardSettings(settings, workspaceGuard)
+    refuseUnreadInput(settings)
+    await settings.register(domainRoutes, { config, db, resolveTxt: createTxtResolver(config) })
+    await settings.register(ssoRoutes, { config, db, box, providers })
+    await settings.register(credentialRoutes, { db, box })
+    await settings.register(loginTestRoutes, { config, db, box, providers })
+    await settings.register(enforcementRoutes, { config, db })
+    await settings.register(signInPolicyRoutes, { config, db })
   })
 
   return app

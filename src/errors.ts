@@ -36,6 +36,7 @@ export type ErrorCode =
   | 'sso_not_proven'
   | 'sso_recovery_missing'
   | 'sso_members_locked_out'
+  | 'sso_not_safe'
   | 'login_test_unfinished'
   | 'login_test_failed'
   | 'admin_not_member'

@@ -317,7 +317,7 @@ export interface SsoClientCredentialsTable {
   workspace_id: string
   id: string
   sealed: Buffer
-  public_jwk: unknown | null
+  public_jwk: unknown
   created_at: Generated<string>
   expires_at: string | null
   reminded_days: number | null
@@ -360,7 +360,7 @@ export interface SsoLoginTestsTable {
   started_at: string | null
   finished_at: string | null
   passed: boolean | null
-  report: unknown | null
+  report: unknown
   claims_sealed: Buffer | null
   subject: string | null
   member_id: string | null

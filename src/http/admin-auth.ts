@@ -68,16 +68,31 @@ export function actorOf(request: FastifyRequest): Actor {
 export interface WorkspaceGuard {
   config: Config
   authenticate: Authenticate
-  workspaceExists: (workspaceId: string) => Promise<boolean>
+  findWorkspace: (workspaceId: string) => Promise<{ isEnforced: boolean } | undefined>
+  /** Told of somebody who came by another way than SSO, where it is enforced. */
+  onBlocked: (blocked: { workspaceId: string; actor: Actor }) => Promise<void>
 }
 
 /**
  * Guards the routes of a scope, all under `/v1/workspaces/:workspaceId`: the caller is an admin or owner of that
- * workspace or a service. A workspace that is not theirs and one that does not exist are the same 404.
+ * workspace or a service. A workspace that is not theirs and one that does not exist are the same 404. Where SSO is
+ * enforced, people come by it: an access token of Assist does not say how they signed in, and is refused.
  */
-export function guardWorkspace(
+export function guardWorkspace(scope: FastifyInstance, guard: WorkspaceGuard): void {
+  guardSettings(scope, guard)
+  scope.addHook('onRequest', async request => {
+    if (!actorOf(request).recovery) return
+    throw new AppError(
+      'recovery_limited',
+      'A recovery session is for the SSO settings only. Sign in by SSO for the rest.',
+    )
+  })
+}
+
+/** The same for what an owner needs to repair the sign-in: recovery sessions are let in too. */
+export function guardSettings(
   scope: FastifyInstance,
-  { config, authenticate, workspaceExists }: WorkspaceGuard,
+  { config, authenticate, findWorkspace, onBlocked }: WorkspaceGuard,
 ): void {
   const adminRank = config.roles.indexOf('admin')
   scope.addHook('onRequest', async request => {
@@ -85,8 +100,14 @@ export function guardWorkspace(
     const actor = actorOf(request)
     const workspaceId = (request.params as { workspaceId: string }).workspaceId.toLowerCase()
     const theirs = actor.type === 'service' || actor.workspaceId === workspaceId
-    if (!theirs || !(await workspaceExists(workspaceId))) {
-      throw new AppError('not_found', 'There is no such workspace.')
+    const workspace = theirs ? await findWorkspace(workspaceId) : undefined
+    if (!workspace) throw new AppError('not_found', 'There is no such workspace.')
+    if (actor.type === 'user' && workspace.isEnforced) {
+      await onBlocked({ workspaceId, actor })
+      throw new AppError(
+        'sso_required',
+        `This workspace is entered by SSO only: ${config.publicUrl}/sso/${workspaceId}/start`,
+      )
     }
     if (actor.type !== 'service' && config.roles.indexOf(actor.role ?? '') < adminRank) {
       throw new AppError('forbidden', 'This needs the role admin or owner in the workspace.')

@@ -35,6 +35,7 @@ export const problemStatus: Record<ErrorCode, number> = {
   sso_not_proven: 409,
   sso_recovery_missing: 409,
   sso_members_locked_out: 409,
+  sso_not_safe: 409,
   login_test_unfinished: 409,
   login_test_failed: 409,
   admin_not_member: 409,

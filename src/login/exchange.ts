@@ -41,7 +41,7 @@ const redeem = prepared<RedeemValues, Session & { returnTo: string }>(
         FROM holder m, code c
        WHERE s.workspace_id = ${p.workspaceId}::uuid AND s.id = (SELECT session_id FROM code WHERE fits)
          AND coalesce(s.token_hash, '') = '' AND s.ended_at IS NULL
-      RETURNING s.workspace_id, s.id, s.member_id, m.email, m.display_name, m.role, s.auth_time, s.acr, s.amr,
+      RETURNING s.workspace_id, s.id, s.member_id, s.method, m.email, m.display_name, m.role, s.auth_time, s.acr, s.amr,
                 s.created_at, s.expires_at, c.return_to
     ), replaced AS (
       UPDATE sessions SET ended_at = now(), end_reason = 'replaced'
@@ -60,7 +60,7 @@ const redeem = prepared<RedeemValues, Session & { returnTo: string }>(
       detail: sql`'{"reason": "replaced"}'::jsonb`,
       from: sql`replaced`,
     })})
-    SELECT workspace_id AS "workspaceId", id, member_id AS "memberId", email, display_name AS "displayName", role,
+    SELECT workspace_id AS "workspaceId", id, member_id AS "memberId", method, email, display_name AS "displayName", role,
            auth_time AS "authTime", acr, amr, created_at AS "createdAt", expires_at AS "expiresAt",
            return_to AS "returnTo"
       FROM session`,

@@ -31,7 +31,16 @@ const sessionShape = {
   amr: z.array(z.string()).nullable(),
 }
 
-const session = z.object(sessionShape).meta({ id: 'Session' })
+const session = z
+  .object({
+    ...sessionShape,
+    method: z.enum(['sso', 'recovery']),
+    accessToken: sessionShape.accessToken.nullable().meta({
+      description: 'A JWT for `Authorization: Bearer`, five minutes; null: a recovery session has none',
+    }),
+    accessTokenExpiresAt: sessionShape.accessTokenExpiresAt.nullable(),
+  })
+  .meta({ id: 'Session' })
 
 const newSession = z
   .object({
@@ -130,7 +139,13 @@ export const sessionRoutes: FastifyPluginAsyncZodOpenApi<SessionRoutes> = async 
         response: { 200: session, ...problemResponses('session_ended') },
       },
     },
-    async request => answerOf(await getSessionByToken(db, sessionTokenOf(request))),
+    async request => {
+      const live = await getSessionByToken(db, sessionTokenOf(request))
+      const { method } = live
+      // An access token is believed by all of Assist, without a question: it would be more than the settings.
+      if (method === 'recovery') return { ...describe(live), method, accessToken: null, accessTokenExpiresAt: null }
+      return { ...(await answerOf(live)), method }
+    },
   )
 
   app.delete(
@@ -229,19 +244,8 @@ export const sessionRoutes: FastifyPluginAsyncZodOpenApi<SessionRoutes> = async 
     },
   )
 
-  async function answerOf(live: Session): Promise<z.output<typeof session>> {
-    const { workspaceId, memberId, email, displayName, role, expiresAt, authTime, acr, amr } = live
-    const token = await accessTokens.sign(live)
-    return {
-      id: live.id,
-      workspaceId,
-      member: { id: memberId, email, displayName, role },
-      ...token,
-      expiresAt,
-      authTime,
-      acr,
-      amr,
-    }
+  async function answerOf(live: Session) {
+    return { ...describe(live), ...(await accessTokens.sign(live)) }
   }
 
   /** The session's own secret; an access token cannot prolong itself. */
@@ -258,4 +262,10 @@ export const sessionRoutes: FastifyPluginAsyncZodOpenApi<SessionRoutes> = async 
     refuseForeignOrigin(config, request)
     return cookie
   }
+}
+
+function describe(live: Session) {
+  const { workspaceId, memberId, email, displayName, role, expiresAt, authTime, acr, amr } = live
+  const member = { id: memberId, email, displayName, role }
+  return { id: live.id, workspaceId, member, expiresAt, authTime, acr, amr }
 }

@@ -11,6 +11,8 @@ export interface Session {
   workspaceId: string
   id: string
   memberId: string
+  /** How it was begun: `recovery` is for the SSO settings only. */
+  method: 'sso' | 'recovery'
   email: string | null
   displayName: string | null
   role: string
@@ -30,7 +32,7 @@ export interface Session {
 function liveSessionSql(workspaceId: RawBuilder<string>, isMeant: RawBuilder<unknown>): RawBuilder<Session> {
   return sql`
     WITH found AS MATERIALIZED (
-      SELECT id, member_id, auth_time, acr, amr, created_at, expires_at, last_seen_at
+      SELECT id, member_id, method, auth_time, acr, amr, created_at, expires_at, last_seen_at
         FROM sessions
        WHERE workspace_id = ${workspaceId}::uuid AND ${isMeant} AND ended_at IS NULL AND expires_at > now()
          AND last_seen_at > now() - idle_minutes * interval '1 minute'
@@ -43,7 +45,7 @@ function liveSessionSql(workspaceId: RawBuilder<string>, isMeant: RawBuilder<unk
          AND id = (SELECT id FROM found WHERE last_seen_at < now() - interval '1 minute')
          AND EXISTS (SELECT FROM holder)
     )
-    SELECT ${workspaceId}::uuid AS "workspaceId", id, member_id AS "memberId", email, display_name AS "displayName", role,
+    SELECT ${workspaceId}::uuid AS "workspaceId", id, member_id AS "memberId", method, email, display_name AS "displayName", role,
            auth_time AS "authTime", acr, amr, created_at AS "createdAt", expires_at AS "expiresAt"
       FROM found, holder`
 }
@@ -85,8 +87,9 @@ function sessionEnded(): AppError {
 
 /** The member of a session, as the caller of what it asks for. */
 export function sessionActor(session: Session): Actor {
-  const { workspaceId, memberId, role, id } = session
-  return { type: 'member', id: memberId, workspaceId, role, sessionId: id }
+  const { workspaceId, memberId, role, id, method } = session
+  const limits = method === 'recovery' ? { recovery: true as const } : {}
+  return { type: 'member', id: memberId, workspaceId, role, sessionId: id, ...limits }
 }
 
 /** Where somebody is signed in, as they and the admins of their workspace see it. */

@@ -1,6 +1,9 @@
 import { AppError } from '../errors.ts'
 import type { SsoSettings, StoredSsoConfig } from './sso-config.ts'
 
+/** What a sign-in of somebody who is known rests on. */
+const replaceable = ['issuer', 'clientId', 'tokenAuthMethod', 'groupsClaim'] as const
+
 /**
  * Refuses, while SSO is enforced, an edit after which people might not be able to sign in any more: enforcement is lifted by
  * an act of its own, never as a side effect, and what replaces a working issuer or client has to be proven first.
@@ -10,7 +13,7 @@ import type { SsoSettings, StoredSsoConfig } from './sso-config.ts'
 export function checkEnforcedEdit(stored: StoredSsoConfig, settings: SsoSettings, provenBy?: string): void {
   if (stored.enforcedAt === null) return
   if (!settings.enabled) throw enforcedRefusal('Sign-in cannot be switched off')
-  const replaced = (['issuer', 'clientId', 'tokenAuthMethod'] as const).find(name => settings[name] !== stored[name])
+  const replaced = replaceable.find(name => settings[name] !== stored[name])
   if (replaced !== undefined && provenBy === undefined) {
     throw new AppError(
       'sso_enforced',

@@ -75,7 +75,7 @@ export const signInPolicyRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; 
           'Shorter lifetimes hold for the sessions that are there, at once; everything else from the next sign-in on.',
         headers: ifMatchHeader,
         body: z.strictObject(policy),
-        response: { 200: storedPolicy, ...problemResponses('version_conflict') },
+        response: { 200: storedPolicy, ...problemResponses('version_conflict', 'sso_enforced') },
       },
     },
     async (request, reply) => {

@@ -4,6 +4,7 @@ import { recordActivity } from '../activity/activity.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { shortenSessions, type SessionLifetimes } from '../members/sessions.ts'
+import { isEnforced } from './enforcement.ts'
 
 /** How strict a workspace is about sign-ins, and about the sessions that come of them. */
 export interface SignInPolicy extends SessionLifetimes {
@@ -43,7 +44,7 @@ interface PolicyChange {
 
 /**
  * Sets the policy. Shorter lifetimes hold for the sessions that are there, at once; everything else for the next sign-in.
- * @throws {AppError} `version_conflict`
+ * @throws {AppError} `version_conflict`; `sso_enforced` where it would be stricter about sign-ins while SSO is enforced
  */
 export async function saveSignInPolicy(
   db: Db,
@@ -59,6 +60,7 @@ export async function saveSignInPolicy(
   return db.transaction().execute(async trx => {
     const seen = await getSignInPolicy(trx, change)
     checkVersion(expectedVersion, seen.version)
+    if (isStricter(policy, seen) && (await isEnforced(trx, workspaceId))) throw stricterRefusal()
     const written = await trx
       .insertInto('sign_in_policies')
       .values({ workspace_id: workspaceId, ...values })
@@ -97,6 +99,23 @@ export async function deleteSignInPolicy(db: Db, change: PolicyChange): Promise<
     const entry = { workspaceId, actor, target: { type: 'workspace', id: workspaceId } }
     await recordActivity(trx, { ...entry, action: 'sign_in_policy.deleted', detail: { sessionsShortened } })
   })
+}
+
+/** Whether a sign-in that was good enough might not be any more; lifetimes of sessions keep nobody out. */
+function isStricter(policy: SignInPolicy, seen: SignInPolicy): boolean {
+  const { maxAgeSeconds, acrValues } = policy
+  const mustBeFresher = maxAgeSeconds !== null && (seen.maxAgeSeconds === null || maxAgeSeconds < seen.maxAgeSeconds)
+  const mustBeStronger =
+    acrValues.length > 0 && (seen.acrValues.length === 0 || seen.acrValues.some(value => !acrValues.includes(value)))
+  return mustBeFresher || mustBeStronger
+}
+
+function stricterRefusal(): AppError {
+  return new AppError(
+    'sso_enforced',
+    'SSO is enforced: maxAgeSeconds and acrValues cannot become stricter, since nobody knows yet whether the provider does ' +
+      'what they ask. Lift the enforcement, save them, and prove them by a sign-in before it is enforced again.',
+  )
 }
 
 /** The settings of the process hold more than the lifetimes. */

@@ -34,14 +34,18 @@ export async function getWorkspace(db: Db, workspaceId: string): Promise<Workspa
     .executeTakeFirstOrThrow(() => new AppError('not_found', 'There is no such workspace.'))
 }
 
-const findWorkspace = prepared<{ workspaceId: string }, { exists: boolean }>(
-  'workspace_exists',
-  ({ workspaceId }) => sql`SELECT EXISTS (SELECT FROM workspaces WHERE id = ${workspaceId}::uuid) AS "exists"`,
+const findGuarded = prepared<{ workspaceId: string }, { isEnforced: boolean }>(
+  'workspace_guarded',
+  ({ workspaceId }) => sql`
+    SELECT EXISTS (SELECT FROM sso_configs WHERE workspace_id = ${workspaceId}::uuid AND enforced_at IS NOT NULL)
+             AS "isEnforced"
+      FROM workspaces WHERE id = ${workspaceId}::uuid`,
 )
 
-export async function workspaceExists(db: Db, workspaceId: string): Promise<boolean> {
-  const [row] = await findWorkspace(db, { workspaceId })
-  return row?.exists === true
+/** What the guard of a workspace's routes asks; undefined where there is no such workspace. */
+export async function findGuardedWorkspace(db: Db, workspaceId: string): Promise<{ isEnforced: boolean } | undefined> {
+  const [row] = await findGuarded(db, { workspaceId })
+  return row
 }
 
 export interface WorkspaceInput {

@@ -52,7 +52,7 @@ function interfaceName(table: string): string {
 function columnType({ table, column, type, nullable, generated, listed }: Column): string {
   const plain = listed ? listedValues(listed) : types[type]
   if (!plain) throw new Error(`No TypeScript type is known for ${table}.${column} (${type}).`)
-  const full = nullable ? `${plain} | null` : plain
+  const full = nullable && plain !== 'unknown' ? `${plain} | null` : plain
   if (generated === 'always') return `GeneratedAlways<${full}>`
   return generated === 'default' ? `Generated<${full}>` : full
 }
