@@ -19,6 +19,8 @@ CREATE TABLE members (
   claimed_groups        text[] NOT NULL DEFAULT '{}',
   origin                text NOT NULL CHECK (origin IN ('invite', 'sso', 'directory')),
   invitation_expires_at timestamptz(3),
+  -- Sessions from before are over: also one that a sign-in finished at the moment in which access was ended.
+  reactivated_at        timestamptz(3),
   version               integer NOT NULL DEFAULT 1,
   created_at            timestamptz(3) NOT NULL DEFAULT now(),
   updated_at            timestamptz(3) NOT NULL DEFAULT now(),
@@ -72,7 +74,8 @@ CREATE TABLE sessions (
   amr             text[],
   address         inet,
   user_agent      text,
-  created_at      timestamptz(3) NOT NULL DEFAULT now(),
+  -- Of the insert, not of its transaction, which may have waited for the member to be deactivated and activated.
+  created_at      timestamptz(3) NOT NULL DEFAULT clock_timestamp(),
   last_seen_at    timestamptz(3) NOT NULL DEFAULT now(),
   -- Both limits are the session's own, so that checking it reads no other row; a stricter policy shortens them here.
   idle_minutes    integer NOT NULL CHECK (idle_minutes > 0),

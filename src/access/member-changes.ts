@@ -46,7 +46,13 @@ export async function reactivateMember(trx: Trx, { roles, actor, ...key }: Membe
   }
   await trx
     .updateTable('members')
-    .set({ status: 'active', deactivated_by: null, version: sql`version + 1`, updated_at: sql`now()` })
+    .set({
+      status: 'active',
+      deactivated_by: null,
+      reactivated_at: sql`clock_timestamp()`,
+      version: sql`version + 1`,
+      updated_at: sql`now()`,
+    })
     .where('workspace_id', '=', workspaceId)
     .where('id', '=', memberId)
     .execute()

@@ -195,6 +195,7 @@ export interface MembersTable {
   claimed_groups: Generated<string[]>
   origin: 'invite' | 'sso' | 'directory'
   invitation_expires_at: string | null
+  reactivated_at: string | null
   version: Generated<number>
   created_at: Generated<string>
   updated_at: Generated<string>

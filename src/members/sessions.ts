@@ -39,6 +39,7 @@ function liveSessionSql(workspaceId: RawBuilder<string>, isMeant: RawBuilder<unk
     ), holder AS MATERIALIZED (
       SELECT email, display_name, role FROM members
        WHERE workspace_id = ${workspaceId}::uuid AND id = (SELECT member_id FROM found) AND status = 'active'
+         AND (reactivated_at IS NULL OR reactivated_at <= (SELECT created_at FROM found))
     ), seen AS (
       UPDATE sessions SET last_seen_at = now()
        WHERE workspace_id = ${workspaceId}::uuid

@@ -55,6 +55,7 @@ export function memberCtes({ workspaceId }: Written): RawBuilder<unknown> {
     followed AS (
       UPDATE members m
          SET status = CASE WHEN ${comesBack} THEN 'active' ELSE m.status END,
+             reactivated_at = CASE WHEN w.active AND m.deactivated_by = 'directory' THEN clock_timestamp() ELSE m.reactivated_at END,
              deactivated_by = CASE WHEN ${comesBack} THEN NULL ELSE m.deactivated_by END,
              invitation_expires_at = CASE WHEN ${comesBack} THEN NULL ELSE m.invitation_expires_at END,
              ${profile}, version = m.version + 1, updated_at = now()

@@ -1,4 +1,6 @@
+import { randomBytes } from 'node:crypto'
 import t from 'tap'
+import { getSessionById } from '../../src/members/sessions.ts'
 import { uuid7 } from '../../src/uuid7.ts'
 import { bearer, makeApp, makeWorkspace, serviceHeaders } from '../helpers/app.ts'
 
@@ -218,6 +220,32 @@ t.test('deactivating ends sessions before the answer; reactivating lets in again
     { status_before: 'active', status_after: 'deactivated' },
     { status_before: 'deactivated', status_after: 'active' },
   ])
+})
+
+t.test('a session that began while access was being ended does not come back with the member', async t => {
+  const { send, addMember, workspaceId } = await makeWorld()
+  const ana = await addMember('ana')
+  const start = async () => {
+    const id = uuid7()
+    const proof = {
+      issuer: 'https://idp.example.com',
+      subject: 'ana',
+      idle_minutes: 60,
+      expires_at: '2099-01-01T00:00:00Z',
+    }
+    const token_hash = randomBytes(32)
+    await test.db
+      .insertInto('sessions')
+      .values({ workspace_id: workspaceId, id, member_id: ana, token_hash, ...proof })
+      .execute()
+    return { workspaceId, sessionId: id }
+  }
+  await send('POST', `/${ana}/deactivate`)
+  const slow = await start()
+  await t.rejects(getSessionById(test.db, slow), { code: 'session_ended' })
+  await send('POST', `/${ana}/reactivate`)
+  await t.rejects(getSessionById(test.db, slow), { code: 'session_ended' }, 'not even now')
+  t.match(await getSessionById(test.db, await start()), { memberId: ana })
 })
 
 t.test('whom a directory calls inactive only the directory lets in again', async t => {
