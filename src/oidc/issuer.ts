@@ -1,6 +1,8 @@
 import { AppError } from '../errors.ts'
 
 const discoveryPath = '/.well-known/openid-configuration'
+/** What people paste, in place of the issuer that it begins with. */
+const pastedPaths = /\/\.well-known\/(openid-configuration|oauth-authorization-server)\/?$/
 
 /** Microsoft's sign-in hosts, of the public and the national clouds. */
 const entraHosts = new Set([
@@ -21,16 +23,40 @@ export function checkIssuer(text: string, { allowHttp }: { allowHttp: boolean })
   const trimmed = text.trim()
   if (trimmed.length > 1000) throw invalid('is longer than 1000 characters')
   const url = URL.parse(trimmed)
-  if (url === null) throw invalid('is not a URL such as https://idp.example.com')
+  // A host with its port alone parses, with the host as the scheme.
+  if (url === null || /^[\w.-]+:\d+(\/|$)/.test(trimmed)) {
+    const meant = URL.parse(`https://${trimmed}`)
+    throw invalid(
+      `is not a URL such as ${meant?.hostname.includes('.') ? `https://${trimmed}` : 'https://idp.example.com'}`,
+    )
+  }
   if (url.protocol !== 'https:' && !(url.protocol === 'http:' && allowHttp)) {
-    throw new AppError('sso_issuer_insecure', 'The issuer must be an https URL.')
+    const meant = trimmed.replace(/^http:/i, 'https:')
+    const hint = meant === trimmed ? '' : ` Use ${meant}, if the provider calls itself so.`
+    throw new AppError('sso_issuer_insecure', `The issuer must be an https URL.${hint}`)
   }
   if (/[?#]/.test(trimmed)) throw invalid('must have neither a query (?) nor a fragment (#)')
   if (url.username !== '' || url.password !== '') throw invalid('must not contain a user name or password')
   if (entraHosts.has(url.hostname) && entraSharedTenants.has(url.pathname.split('/')[1]?.toLowerCase() ?? '')) {
     throw multiTenant()
   }
-  return trimmed.endsWith(discoveryPath) ? trimmed.slice(0, -discoveryPath.length) : trimmed
+  const issuer = trimmed.replace(pastedPaths, '')
+  checkVendor(new URL(issuer), issuer)
+  return issuer
+}
+
+/** Addresses of two vendors that look like an issuer and are none: the fix is known, so no call has to fail first. */
+function checkVendor({ hostname, pathname }: URL, issuer: string): void {
+  const [, tenant, version] = pathname.split('/')
+  if (entraHosts.has(hostname) && version !== 'v2.0') {
+    throw invalid(
+      `of Microsoft Entra ID ends in /v2.0: https://${hostname}/${tenant || 'YOUR-TENANT-ID'}/v2.0, with the directory ` +
+        '(tenant) ID that Entra shows',
+    )
+  }
+  const console = /^([\w-]+)-admin\.(okta|oktapreview|okta-emea)\.com$/.exec(hostname)
+  if (console)
+    throw invalid(`is not ${issuer}, which is Okta's Admin Console: use https://${console[1]}.${console[2]}.com`)
 }
 
 function invalid(fault: string): AppError {

@@ -52,7 +52,7 @@ export function readMetadata(issuer: string, document: unknown): ProviderMetadat
   if (discoveryUrl(metadata.issuer) !== discoveryUrl(issuer)) {
     throw new AppError(
       'sso_issuer_mismatch',
-      `The provider at this address calls itself ${metadata.issuer}, expected was ${issuer}. Use the provider's own spelling as the issuer.`,
+      `The provider at this address calls itself ${metadata.issuer}, expected was ${issuer}. Use ${metadata.issuer} as the issuer, if that is the provider that you mean.`,
       { detail: { expected: issuer, found: metadata.issuer } },
     )
   }

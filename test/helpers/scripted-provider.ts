@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { gzipSync } from 'node:zlib'
-import { exportJWK, generateKeyPair, SignJWT, type JWK } from 'jose'
+import { createLocalJWKSet, exportJWK, generateKeyPair, jwtVerify, SignJWT, type JWK } from 'jose'
 import { generate } from 'selfsigned'
 import { makeNetwork, type TestNetwork } from './network.ts'
 
@@ -60,7 +60,9 @@ export interface ScriptedProvider {
   /** Registered clients: id and secret. */
   clients: Map<string, string>
   /** Which client authentication the token endpoint takes. */
-  acceptedAuth: 'any' | 'client_secret_basic' | 'client_secret_post'
+  acceptedAuth: 'any' | 'client_secret_basic' | 'client_secret_post' | 'private_key_jwt'
+  /** The keys of clients that prove themselves by assertions (RFC 7523), fetched anew for each. */
+  clientKeys: () => Promise<JWK[]>
   /** Whoever signs in next, unless `authorize` says otherwise. */
   user: Json
   /** All published keys; the last one signs. */
@@ -146,6 +148,7 @@ export async function makeScriptedProvider(
     network,
     clients: new Map([['assist-acme', 'acme-secret']]),
     acceptedAuth: 'any',
+    clientKeys: async () => [],
     user: plainUser(),
     keys: [await makeKey('k1', 'RS256')],
     script: { answer: {} },
@@ -215,7 +218,9 @@ export async function makeScriptedProvider(
       sendJson(response, 200, provider.script.jwks ? provider.script.jwks(jwks) : jwks)
     },
     token: async (request, response) => {
-      const clientId = authenticatedClient(request, provider)
+      const clientId = request.form.has('client_assertion')
+        ? await assertedClient(request, provider)
+        : authenticatedClient(request, provider)
       if (clientId === undefined) return sendJson(response, 401, { error: 'invalid_client' })
       const code = request.form.get('code') ?? ''
       const grant = grants.get(code)
@@ -301,6 +306,16 @@ function authenticatedClient({ headers, form }: ReceivedRequest, provider: Scrip
     .map(half => new URLSearchParams(`_=${half}`).get('_'))
   const [id, secret] = scheme === 'Basic' ? basic : [form.get('client_id'), form.get('client_secret')]
   return typeof id === 'string' && provider.clients.get(id) === secret ? id : undefined
+}
+
+/** The client of an assertion that is signed by a key of its own, for this provider and for one use. */
+async function assertedClient({ form }: ReceivedRequest, provider: ScriptedProvider): Promise<string | undefined> {
+  if (!['any', 'private_key_jwt'].includes(provider.acceptedAuth)) return undefined
+  const keys = createLocalJWKSet({ keys: await provider.clientKeys() })
+  const clientId = form.get('client_id') ?? ''
+  const checks = { issuer: clientId, subject: clientId, requiredClaims: ['exp', 'jti'], algorithms: ['PS256', 'RS256'] }
+  const verified = await jwtVerify(form.get('client_assertion') ?? '', keys, checks).catch(() => undefined)
+  return verified?.payload.aud === provider.issuer && provider.clients.has(clientId) ? clientId : undefined
 }
 
 function grantFault(grant: Grant, clientId: string, form: URLSearchParams): string | undefined {

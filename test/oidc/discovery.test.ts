@@ -98,6 +98,29 @@ t.test('oidc-disc-006: the slash is left out of the discovery URL only', async t
   )
 })
 
+t.test('what looks like an issuer and is none is refused with the one to use, and nothing is asked', async t => {
+  const { network, providers } = await makeWorld(t)
+  const typed: [string, string, RegExp | string][] = [
+    ['idp.corp.example', 'sso_issuer_invalid', 'such as https://idp.corp.example'],
+    ['localhost:8080', 'sso_issuer_invalid', 'such as https://idp.example.com'],
+    ['http://idp.corp.example/a', 'sso_issuer_insecure', 'Use https://idp.corp.example/a'],
+    ['https://login.microsoftonline.com/TENANT', 'sso_issuer_invalid', 'https://login.microsoftonline.com/TENANT/v2.0'],
+    [
+      'https://login.microsoftonline.com/',
+      'sso_issuer_invalid',
+      'https://login.microsoftonline.com/YOUR-TENANT-ID/v2.0',
+    ],
+    ['https://acme-admin.okta.com', 'sso_issuer_invalid', 'use https://acme.okta.com'],
+  ]
+  const lookups = network.lookups.length
+  for (const [issuer, code, fix] of typed) {
+    const refused = await refusal(providers.inspect(issuer))
+    t.equal(refused.code, code, issuer)
+    t.match(refused.message, fix, issuer)
+  }
+  t.equal(network.lookups.length, lookups)
+})
+
 t.test('oidc-disc-008: a provider reached by another name than its issuer is refused, with both names', async t => {
   const { idp, providers } = await makeWorld(t, { issuer: 'https://kc.internal.corp.example/realms/main' })
   idp.script.document = document => ({ ...document, issuer: 'https://login.corp.example/realms/main' })
@@ -298,8 +321,10 @@ t.test('A test lists what was looked at, and stops where it fails', async t => {
   t.match(checks.slice(6), [
     { name: 'keys', result: 'warn', message: 'RSA shorter than 2048 bits' },
     { name: 'pkce', result: 'warn' },
-    { name: 'auth_method', result: 'fail', fix: String },
+    { name: 'auth_method', result: 'warn', fix: 'Set tokenAuthMethod to private_key_jwt.' },
   ])
+  idp.script.document = document => ({ ...document, token_endpoint_auth_methods_supported: ['tls_client_auth'] })
+  t.match((await providers.test(idp.issuer))[8], { name: 'auth_method', result: 'fail', fix: String })
   idp.keys = [weak]
   t.match((await providers.test(idp.issuer))[6], { name: 'keys', result: 'fail', fix: String })
   idp.script.answer.jwks = scripted.hangUp
