@@ -5,7 +5,8 @@ import createClient from 'openapi-fetch'
 import t from 'tap'
 import { parse } from 'yaml'
 import { uuid7 } from '../src/uuid7.ts'
-import { bearer, makeApp, serviceHeaders } from './helpers/app.ts'
+import { makeApp, serviceHeaders, signToken } from './helpers/app.ts'
+import { startDnsServer } from './helpers/dns-server.ts'
 import { startProvider } from './helpers/provider.ts'
 
 /** What a front-end knows of the service: openapi.yaml, and nothing of its code. */
@@ -51,18 +52,21 @@ function clientOf(baseUrl: string, headers: Record<string, string>, called: Set<
 }
 
 t.test('a client made from openapi.yaml does all that the admin pages do', async t => {
-  const { app } = await makeApp(t)
+  const dns = await startDnsServer(t)
+  const { app, db } = await makeApp(t, { settings: { DNS_SERVERS: dns.address } })
   await app.listen({ host: '127.0.0.1', port: 0 })
   const baseUrl = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`
   const workspaceId = uuid7()
   const path = { workspaceId }
   const called = new Set<string>()
   const service = clientOf(baseUrl, serviceHeaders, called)
-  const owner = clientOf(baseUrl, await bearer({ workspace: workspaceId }), called)
+  const email = 'owner@example.com'
+  const token = await signToken({ workspace: workspaceId, role: 'owner', sub: 'user-1', email })
+  const owner = clientOf(baseUrl, { authorization: `Bearer ${token}` }, called)
 
   const redirectUris = [`https://sso.assist.example/sso/${workspaceId}/callback`]
   const client = { clientId: 'assist', clientSecret: 'only-for-this-test', redirectUris }
-  const provider = await startProvider({ accounts: [], clients: [client] })
+  const provider = await startProvider({ accounts: [{ sub: 'u-1', email, name: 'Olga Owner' }], clients: [client] })
   t.teardown(provider.close)
 
   t.test('a back-end of Assist makes the workspace and approves its domain', async t => {
@@ -73,10 +77,17 @@ t.test('a client made from openapi.yaml does all that the admin pages do', async
     t.match((await owner('getDomain', 200, { path: domain })).body, { domain: 'example.com' })
     t.equal((await owner('listDomains', 200, { path })).body.items.length, 1)
     await service('removeDomain', 204, { path: domain })
+    const { proof } = (await owner('claimDomain', 201, { path, body: { domain: domain.domain } })).body
+    t.equal((await owner('verifyDomain', 409, { path: domain })).body.code, 'domain_not_proven')
+    dns.records.set(proof.name as string, [proof.value as string])
+    t.equal((await owner('verifyDomain', 200, { path: domain })).body.verifiedBy, 'dns')
+    await owner('removeDomain', 204, { path: domain })
   })
 
   t.test('the SSO page tests a draft, saves it, changes it, and is told when somebody else was faster', async t => {
     const { issuer } = provider
+    const setup = await owner('getSsoSetup', 200, { path, query: { issuer } })
+    t.match(setup.body, { redirectUri: redirectUris[0], guide: { kind: 'generic' } })
     t.match((await owner('testSsoConfig', 200, { path, body: { issuer } })).body.passed, Boolean)
     const { clientId, clientSecret } = client
     await owner('saveSsoConfig', 200, { path, body: { issuer, clientId, clientSecret, enabled: false } })
@@ -104,6 +115,49 @@ t.test('a client made from openapi.yaml does all that the admin pages do', async
     await owner('endMemberSessions', 404, { path: { ...path, memberId: uuid7() } })
   })
 
+  t.test('the SSO page rotates secrets, tests a sign-in, enforces SSO, and lifts it', async t => {
+    const person = { workspace_id: workspaceId, id: uuid7(), email, email_key: email, origin: 'invite' } as const
+    const role = { role: 'owner', manual_role: 'owner', manual_policy: 'floor', status: 'active' } as const
+    await db
+      .insertInto('members')
+      .values({ ...person, ...role })
+      .execute()
+    const { clientId, clientSecret } = client
+    await owner('saveSsoConfig', 200, { path, body: { issuer: provider.issuer, clientId, clientSecret } })
+    const key = {
+      ...path,
+      credentialId: (await owner('addSsoCredential', 201, { path, body: { kind: 'key' } })).body.id,
+    }
+    await owner('deleteSsoCredential', 204, { path: key })
+    const [secret] = (await owner('listSsoCredentials', 200, { path })).body.items
+    const expiresAt = '2099-01-01T00:00:00.000Z'
+    const body = { expiresAt }
+    const changed = await owner('changeSsoCredential', 200, { path: { ...path, credentialId: secret.id }, body })
+    t.match(changed.body, { kind: 'secret', expiresAt })
+
+    const { id, startUrl } = (await owner('createLoginTest', 201, { path, body: {} })).body
+    const start = await fetch((startUrl as string).replace('https://sso.assist.example', baseUrl), {
+      redirect: 'manual',
+    })
+    const cookie = start.headers.getSetCookie()[0]!.split(';', 1)[0]!
+    const callback = await provider.signIn(start.headers.get('location')!, 'u-1')
+    await fetch(callback.replace('https://sso.assist.example', baseUrl), { headers: { cookie }, redirect: 'manual' })
+    const test = { ...path, loginTestId: id as string }
+    t.match((await owner('getLoginTest', 200, { path: test })).body, { status: 'passed' })
+    t.match((await owner('showLoginTestClaims', 200, { path: test })).body, { claims: { sub: 'u-1' } })
+    await owner('linkLoginTest', 200, { path: test })
+    t.equal((await owner('applyLoginTest', 409, { path: test })).body.code, 'conflict', 'it is saved already')
+
+    t.equal((await owner('createRecoveryCodes', 201, { path })).body.codes.length, 10)
+    t.match((await owner('getRecoveryCodes', 200, { path })).body, { unused: 10 })
+    t.match((await owner('getSsoEnforcement', 200, { path })).body, { enforced: false, verdict: { isSafe: true } })
+    t.same((await owner('listLockedOutMembers', 200, { path })).body.items, [])
+    t.match((await owner('enforceSso', 200, { path, body: {} })).body, { enforced: true })
+    t.equal((await owner('getSsoConfig', 403, { path })).body.code, 'sso_required', 'this is no session by SSO')
+    await service('liftSsoEnforcement', 204, { path })
+    await owner('deleteSsoConfig', 204, { path })
+  })
+
   t.test('the members page invites, gives roles, withdraws', async t => {
     const invitation = { email: 'ana@example.com', displayName: 'Ana Example' }
     const invited = await owner('inviteMember', 201, { path, body: invitation })
@@ -111,6 +165,8 @@ t.test('a client made from openapi.yaml does all that the admin pages do', async
     t.match((await owner('getMember', 200, { path: one })).body, { status: 'invited', role: 'member' })
     const changed = await owner('changeMemberRole', 200, { path: one, body: { grant: 'floor', role: 'admin' } })
     t.equal(changed.body.role, 'admin')
+    const renamed = await owner('changeMemberProfile', 200, { path: one, body: { displayName: 'Ana E.' } })
+    t.equal(renamed.body.displayName, 'Ana E.')
     t.equal((await owner('inviteMember', 409, { path, body: invitation })).body.code, 'conflict')
     t.equal((await owner('listMembers', 200, { path, query: { q: 'ana@', status: 'invited' } })).body.items.length, 1)
     await owner('withdrawInvitation', 204, { path: one })

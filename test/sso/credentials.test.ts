@@ -194,7 +194,7 @@ t.test(
     await signIn(acme)
     const made = (await admin.add({ kind: 'key' })).json()
     t.match(made, { kind: 'key', keyId: String, acceptedAt: null })
-    t.same((await published()).map(key => key.kid).toSorted(), [cached[0]!.kid, made.keyId].toSorted())
+    t.same(new Set((await published()).map(key => key.kid)), new Set([cached[0]!.kid, made.keyId]))
     t.ok((await signIn(acme)).exchangeCode, 'the provider has not fetched the new key yet')
     idp.clientKeys = published
     t.ok((await signIn(acme)).exchangeCode)
