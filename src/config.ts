@@ -114,7 +114,8 @@ const settings = z.object({
   DOMAIN_GRACE_HOURS: z.coerce.number().int().min(0).max(720).default(72),
 
   SCIM_MAX_BODY_BYTES: z.coerce.number().int().min(65_536).max(268_435_456).default(16_777_216),
-  SCIM_REQUESTS_PER_SECOND: z.coerce.number().int().min(25).max(100_000).default(500),
+  SCIM_REQUESTS_PER_SECOND: z.coerce.number().int().min(25).max(100_000).default(50),
+  SCIM_BURST_REQUESTS: z.coerce.number().int().min(25).max(100_000).default(500),
   SCIM_CONCURRENT_REQUESTS: z.coerce.number().int().min(1).max(10_000).default(64),
 })
 

@@ -7,7 +7,7 @@ import { createGroup, deleteGroup, patchGroup, replaceGroup } from './groups.ts'
 import { readPatch } from './patch.ts'
 import { readResource } from './resource.ts'
 import { createUser, deleteUser, patchUser, replaceUser } from './users.ts'
-import { at, isObject, printable, refuse } from './value.ts'
+import { at, isObject, isResourceId, printable, refuse } from './value.ts'
 import type { Context, IfMatch } from './write.ts'
 
 /**
@@ -159,16 +159,15 @@ export async function runBulk(
       else if (missing.length === 0) await execute(run, operation)
     }
     waiting = waiting.filter(operation => !run.results.has(operation))
-    const [stuck] = waiting
-    if (waiting.length < before || !stuck) continue
-    await fail(
-      run,
-      stuck,
-      new AppError('conflict', 'The operations refer to each other in a circle: send one without.'),
-    )
-    waiting = waiting.slice(1)
+    if (waiting.length < before) continue
+    for (const stuck of waiting) if (run.errors < failOnErrors) await fail(run, stuck, circle())
+    break
   }
   return operations.map(operation => run.results.get(operation)).filter(result => result !== undefined)
+}
+
+function circle(): AppError {
+  return new AppError('conflict', 'The operation refers to others in a circle: send one of the circle without.')
 }
 
 function unknownBulkId(bulkId: string): AppError {
@@ -219,8 +218,9 @@ function described({ method, bulkId }: BulkOperation): Pick<BulkResult, 'method'
 
 async function fail(run: Run, operation: BulkOperation, error: unknown): Promise<void> {
   const refusal = toScimRefusal(error)
-  // What is no fault of one operation ends them all: the client sends the request again.
-  if (refusal.code === 'unavailable' || refusal.code === 'internal' || refusal.code === 'unauthenticated') throw refusal
+  // What is no fault of one operation ends them all: the client sends the request again. A fault of ours is none of the
+  // others, whose outcome would be lost with the answer.
+  if (refusal.code === 'unavailable' || refusal.code === 'unauthenticated') throw refusal
   run.errors += 1
   await run.onRefusal(refusal, operation)
   const { id, type } = operation
@@ -239,7 +239,7 @@ interface Done {
 async function dispatch(context: Context, operation: BulkOperation): Promise<Done> {
   const { method, type, id = '', data, ifMatch } = operation
   const { mode } = context.caller
-  if (id !== '' && !/^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)) {
+  if (id !== '' && !isResourceId(id)) {
     throw new AppError('not_found', `There is no ${type.toLowerCase()} of this id in this directory.`)
   }
   if (method === 'DELETE') {

@@ -1,6 +1,7 @@
 import { AppError } from '../errors.ts'
 import { sha256 } from '../opaque-token.ts'
 import type { SecretBox } from '../sso/secret-box.ts'
+import type { ResourceTypeName } from './attributes.ts'
 import type { ListQuery } from './query.ts'
 
 /**
@@ -19,7 +20,12 @@ export interface Position {
 /** How long a cursor can be used, in seconds; /ServiceProviderConfig announces it. */
 export const CURSOR_SECONDS = 3_600
 
-type CursorQuery = Pick<ListQuery, 'filter' | 'sortBy' | 'descending'>
+/** The list that a cursor is of: another one begins anew. */
+interface CursorList {
+  directoryId: string
+  types: readonly ResourceTypeName[]
+  query: Pick<ListQuery, 'filter' | 'sortBy' | 'descending'>
+}
 
 interface Sealed extends Position {
   query: string
@@ -28,10 +34,10 @@ interface Sealed extends Position {
 
 export function sealCursor(
   box: SecretBox,
-  { directoryId, query, position }: { directoryId: string; query: CursorQuery; position: Position },
+  { position, ...list }: CursorList & { position: Position },
 ): string {
-  const sealed: Sealed = { ...position, query: digest(query), expires: Date.now() + CURSOR_SECONDS * 1000 }
-  return box.seal(JSON.stringify(sealed), contextOf(directoryId)).toString('base64url')
+  const sealed: Sealed = { ...position, query: digest(list), expires: Date.now() + CURSOR_SECONDS * 1000 }
+  return box.seal(JSON.stringify(sealed), contextOf(list.directoryId)).toString('base64url')
 }
 
 /**
@@ -39,11 +45,11 @@ export function sealCursor(
  */
 export function openCursor(
   box: SecretBox,
-  { directoryId, query, cursor }: { directoryId: string; query: CursorQuery; cursor: string },
+  { cursor, ...list }: CursorList & { cursor: string },
 ): Position {
   if (cursor === '') return { type: 0 }
-  const sealed = unseal(box, directoryId, cursor)
-  if (sealed?.query !== digest(query)) {
+  const sealed = unseal(box, list.directoryId, cursor)
+  if (sealed?.query !== digest(list)) {
     const message = 'The cursor is none of this list. Send nextCursor as it was given, with the same filter and order.'
     throw new AppError('scim_invalid_cursor', message)
   }
@@ -66,6 +72,6 @@ function contextOf(directoryId: string): string {
   return `scim_cursor ${directoryId}`
 }
 
-function digest({ filter = '', sortBy = '', descending }: CursorQuery): string {
-  return sha256(JSON.stringify([filter, sortBy, descending])).toString('base64url')
+function digest({ types, query: { filter = '', sortBy = '', descending } }: CursorList): string {
+  return sha256(JSON.stringify([types, filter, sortBy, descending])).toString('base64url')
 }

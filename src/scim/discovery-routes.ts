@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { AppError } from '../errors.ts'
 import { listText } from './answer.ts'
+import type { Mode } from './attributes.ts'
 import { MAX_BULK_OPERATIONS } from './bulk.ts'
 import { requireLiveCredential } from './credential.ts'
 import { CURSOR_SECONDS } from './cursor.ts'
@@ -26,7 +27,10 @@ export async function discoveryRoutes(app: FastifyInstance, options: ScimOptions
     GET: {
       operationId: 'getServiceProviderConfig',
       summary: 'What this endpoint can do',
-      handler: async request => JSON.stringify(serviceProviderConfig(await open(request), options)),
+      handler: async request => {
+        const baseUrl = await open(request)
+        return JSON.stringify(serviceProviderConfig(baseUrl, { ...options, mode: callerOf(request).mode }))
+      },
     },
   })
 
@@ -77,8 +81,11 @@ function serveResources(app: FastifyInstance, { path, names: [list, get], open, 
   })
 }
 
-/** RFC 7643 §5, and RFC 9865 §4 for `pagination`. */
-function serviceProviderConfig(baseUrl: string, { config }: ScimOptions): object {
+/**
+ * RFC 7643 §5, and RFC 9865 §4 for `pagination`. Whether a directory follows all of the interoperability profile
+ * (draft-zollner-scim-interop-profile §4) depends on its mode: the leniencies of the tolerant one are what it forbids.
+ */
+function serviceProviderConfig(baseUrl: string, { config, mode }: ScimOptions & { mode: Mode }): object {
   return {
     schemas: ['urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig'],
     documentationUri: `${config.publicUrl}/docs`,
@@ -88,6 +95,7 @@ function serviceProviderConfig(baseUrl: string, { config }: ScimOptions): object
     changePassword: { supported: false },
     sort: { supported: true },
     etag: { supported: true },
+    interopProfileConformant: mode === 'strict',
     pagination: {
       cursor: true,
       index: true,

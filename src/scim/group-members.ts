@@ -2,9 +2,9 @@ import { sql, type RawBuilder } from 'kysely'
 import type { Db, Trx } from '../db/database.ts'
 import type { Params } from '../db/prepared.ts'
 import { AppError } from '../errors.ts'
-import { isUuid } from '../uuid7.ts'
 import type { MemberIds } from './answer.ts'
 import type { Caller, CallerKey } from './credential.ts'
+import { isResourceId } from './value.ts'
 
 /** Members of groups in SQL: found, locked, told apart, and followed to the members of the workspace behind them. */
 
@@ -30,7 +30,7 @@ const MAX_NAMED = 10
 
 /** Refuses ids that cannot be ours: Postgres would not read them as such. */
 export function requireIds(ids: readonly string[]): void {
-  const foreign = ids.filter(id => !isUuid(id))
+  const foreign = ids.filter(id => !isResourceId(id))
   if (foreign.length > 0) throw unknownMembers(foreign)
 }
 

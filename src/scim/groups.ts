@@ -6,7 +6,7 @@ import type { Actor } from '../actor.ts'
 import { isUniqueViolation, retryDeadlocks, type Db } from '../db/database.ts'
 import { prepared, type Params } from '../db/prepared.ts'
 import { AppError } from '../errors.ts'
-import { isUuid, uuid7 } from '../uuid7.ts'
+import { uuid7 } from '../uuid7.ts'
 import type { GroupAnswer, StoredRow } from './answer.ts'
 import { countSql } from './counters.ts'
 import { allowed, callerKey, firstRow } from './credential.ts'
@@ -15,7 +15,7 @@ import { sentMembers, splitMembers, unknownMembers, type GroupKey, type MemberCo
 import type { MemberChanges } from './members.ts'
 import { applyPatch, touchedAttributes, type Operation } from './patch.ts'
 import { fromRow, toGroupRow, type GroupRow } from './resource.ts'
-import type { Leniency, ScimResource } from './value.ts'
+import { isResourceId, type Leniency, type ScimResource } from './value.ts'
 import { leniencyText, untilWon, versionConflict, type Context, type IfMatch } from './write.ts'
 
 /**
@@ -398,7 +398,7 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
     firstRow(
       'replace' in memberChanges
         ? await replaceMembers(db, { ...values, recomputes, members: wanted })
-        : await changeGroup(db, { ...values, recomputes, add: wanted, remove: memberChanges.remove.filter(isUuid) }),
+        : await changeGroup(db, { ...values, recomputes, add: wanted, remove: memberChanges.remove.filter(isResourceId) }),
     )
   let row = await run(context.db, false).catch(refuseTaken)
   if (row.verdict === 'recompute') row = await recomputing(context, { id, memberChanges, run }).catch(refuseTaken)
@@ -449,7 +449,7 @@ async function recomputing(
     const ids =
       'replace' in memberChanges
         ? memberChanges.replace
-        : [...memberChanges.add, ...memberChanges.remove.filter(isUuid)]
+        : [...memberChanges.add, ...memberChanges.remove.filter(isResourceId)]
     await markReach(trx, { caller, id, ids, all: 'replace' in memberChanges })
     const row = await run(trx, true)
     const { entryId, isMapped, changedUsers, changedGroups } = row

@@ -3,7 +3,7 @@ import { AppError } from '../errors.ts'
 
 /**
  * What one directory may ask of one replica, so that no directory takes the service from the others: requests a second on
- * average, with two seconds' worth at once, and requests at a time. Memory suffices: the bound is there for the replica.
+ * average with a burst above it (a token bucket), and requests at a time. Memory suffices: the bound is there for the replica.
  */
 export interface Limits {
   /**
@@ -23,18 +23,17 @@ interface Usage {
   inFlight: number
 }
 
-const BURST_SECONDS = 2
+type Settings = Pick<Config, 'scimRequestsPerSecond' | 'scimBurstRequests' | 'scimConcurrentRequests'>
 
 export function createLimits(
-  { scimRequestsPerSecond, scimConcurrentRequests }: Pick<Config, 'scimRequestsPerSecond' | 'scimConcurrentRequests'>,
+  { scimRequestsPerSecond, scimBurstRequests, scimConcurrentRequests }: Settings,
   now: () => number = Date.now,
 ): Limits {
   const usages = new Map<string, Usage>()
-  const burst = scimRequestsPerSecond * BURST_SECONDS
 
   function usageOf(directoryId: string): Usage {
-    const usage = usages.get(directoryId) ?? { tokens: burst, at: now(), inFlight: 0 }
-    usage.tokens = Math.min(burst, usage.tokens + ((now() - usage.at) / 1000) * scimRequestsPerSecond)
+    const usage = usages.get(directoryId) ?? { tokens: scimBurstRequests, at: now(), inFlight: 0 }
+    usage.tokens = Math.min(scimBurstRequests, usage.tokens + ((now() - usage.at) / 1000) * scimRequestsPerSecond)
     usage.at = now()
     usages.set(directoryId, usage)
     return usage

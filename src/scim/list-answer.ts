@@ -5,6 +5,7 @@ import { openCursor, sealCursor } from './cursor.ts'
 import { listGroups, listUsers, type Anchors, type PageQuery } from './list.ts'
 import { readProjection, returnsAttribute } from './projection.ts'
 import type { ListQuery } from './query.ts'
+import { queryOfType } from './several-types.ts'
 import type { Context } from './write.ts'
 
 export interface ListContext extends Pick<Context, 'db' | 'caller' | 'baseUrl'> {
@@ -30,7 +31,8 @@ export async function listAnswer(context: ListContext, { types, query }: ListReq
   const resources: string[] = []
   for (const type of types) {
     // Where the page begins in the list of this type, and what is left of it.
-    const page = { ...query, startIndex: Math.max(1, startIndex - totalResults), count: count - resources.length }
+    const asked = types.length === 1 ? query : queryOfType(query, type, types)
+    const page = { ...asked, startIndex: Math.max(1, startIndex - totalResults), count: count - resources.length }
     const found = await listTexts(context, { type, query: page })
     totalResults += found.totalResults
     resources.push(...found.texts)
@@ -45,7 +47,7 @@ async function cursorPage(
 ): Promise<string> {
   const { box, caller } = context
   const { directoryId } = caller
-  let position = openCursor(box, { directoryId, query, cursor })
+  let position = openCursor(box, { directoryId, types, query, cursor })
   let totalResults = 0
   let isOver = false
   const resources: string[] = []
@@ -54,7 +56,8 @@ async function cursorPage(
     const wanted: number = index < position.type || isOver ? 0 : query.count - resources.length
     const { skip = 0, after } = here
     // One more than wanted tells whether there is a next page.
-    const page = { ...query, after, startIndex: skip + 1, count: wanted === 0 ? 0 : wanted + 1 }
+    const asked = types.length === 1 ? query : queryOfType(query, type, types)
+    const page = { ...asked, after, startIndex: skip + 1, count: wanted === 0 ? 0 : wanted + 1 }
     const found = await listTexts(context, { type, query: page })
     totalResults += found.totalResults
     if (wanted === 0) continue
@@ -69,7 +72,7 @@ async function cursorPage(
     isOver = found.texts.length > wanted || found.isCut
   }
   const isMore = isOver && query.count > 0
-  const nextCursor = isMore ? { nextCursor: sealCursor(box, { directoryId, query, position }) } : {}
+  const nextCursor = isMore ? { nextCursor: sealCursor(box, { directoryId, types, query, position }) } : {}
   return listText({ totalResults, ...nextCursor, resources })
 }
 

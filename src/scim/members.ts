@@ -44,7 +44,7 @@ export function readMemberIds(value: unknown, place: Place): string[] {
   for (const [index, entry] of entries.entries()) {
     const id = isObject(entry) ? entry.value : undefined
     // The common case costs no pointer: groups have tens of thousands of these.
-    const plain = typeof id === 'string' && id !== '' && isObject(entry) && hasKnownKeys(entry)
+    const plain = typeof id === 'string' && id !== '' && isObject(entry) && isPlain(entry, id)
     ids.add(
       plain
         ? checkId(id, pointer)
@@ -56,9 +56,18 @@ export function readMemberIds(value: unknown, place: Place): string[] {
 
 const known = new Set(members.subAttributes?.map(({ name }) => name))
 
-function hasKnownKeys(entry: Record<string, unknown>): boolean {
+/** Whether there is nothing to say about a member: it has no other keys, and what it says of itself is so. */
+function isPlain(entry: Record<string, unknown>, id: string): boolean {
   for (const key in entry) if (!known.has(key)) return false
-  return true
+  return contradiction(entry, id) === undefined
+}
+
+/** The key of a member that speaks of another one than its id does. */
+function contradiction({ type, $ref }: Record<string, unknown>, id: string): 'type' | '$ref' | undefined {
+  const types = type === undefined || type === null ? ['User', 'Group'] : [type]
+  if (types.some(each => each !== 'User' && each !== 'Group')) return 'type'
+  if ($ref === undefined || $ref === null || $ref === '') return undefined
+  return typeof $ref === 'string' && types.some(each => $ref.endsWith(`${String(each)}s/${id}`)) ? undefined : '$ref'
 }
 
 function readMemberId(entry: unknown, place: Place): string {
@@ -77,6 +86,12 @@ function readMemberId(entry: unknown, place: Place): string {
   }
   if (typeof id !== 'string' || id === '')
     throw invalid(members, at(pointer, 'value'), 'need the id of a user or group as value')
+  const contradicting = contradiction(entry, id)
+  if (contradicting !== undefined) {
+    const message = `The ${contradicting} of a member must be of the resource in value, or left out.`
+    const place = at(pointer, contradicting)
+    allow(reading, 'member_detail_ignored', { code: 'scim_invalid_value', message, pointer: place })
+  }
   return checkId(id, at(pointer, 'value'))
 }
 

@@ -1,5 +1,5 @@
 import { AppError } from '../errors.ts'
-import { findAttribute, findSubAttribute, foldKey } from './attributes.ts'
+import { findAttribute, findSubAttribute, foldKey, resourceTypes } from './attributes.ts'
 import type { Attribute, Mode, ResourceTypeName } from './attributes.ts'
 import { matchesEntry } from './evaluate.ts'
 import { parsePath } from './filter.ts'
@@ -238,8 +238,6 @@ function applyKey(resource: ScimResource, key: string, edit: Edit): ScimResource
   const found = resolveName(key, place)
   if (found !== undefined && found.parents.length === 0) {
     const { attribute } = found
-    // Follows from the attributes that the resource has: applyPatch writes it anew.
-    if (attribute.name === 'schemas') return resource
     if (attribute.mutability === 'readOnly') return ignoreReadOnly(resource, attribute, edit)
     return applyPath(resource, { attribute: key }, edit)
   }
@@ -292,8 +290,7 @@ function applyPath(resource: ScimResource, path: Path, edit: Edit): ScimResource
     throw refuse({ code: 'scim_mutability', message: `${fixed.name} cannot be changed.`, pointer: pathPointer })
   }
   if (isRelation(attribute)) return applyToMembers(resource, path, edit)
-  // Follows from the attributes that the resource has: applyPatch writes it anew.
-  if (attribute.name === 'schemas') return resource
+  if (attribute.name === 'schemas') return checkSchemas(resource, edit)
   const { filter } = path
   if (filter === undefined) return editChain(resource, [...parents, attribute], edit)
   if (!attribute.multiValued || attribute.type !== 'complex') {
@@ -303,6 +300,26 @@ function applyPath(resource: ScimResource, path: Path, edit: Edit): ScimResource
     attribute,
     change: current => editMatching(attribute, current, { ...edit, filter, sub }),
   })
+}
+
+/**
+ * `schemas` follows from the attributes that the resource has, and applyPatch writes it anew: naming those it may have is
+ * no change, and what cannot have an effect is not accepted in silence.
+ */
+function checkSchemas(resource: ScimResource, { op, value, pointer, pathPointer, run }: Edit): ScimResource {
+  if (op === 'remove') {
+    const message = 'schemas follows from the attributes, and cannot be removed.'
+    allow(run, 'read_only_ignored', { code: 'scim_mutability', message, pointer: pathPointer })
+    return resource
+  }
+  const { schema, extensions } = resourceTypes[run.type]
+  const known = [schema, ...extensions.map(({ name }) => name), ...Object.keys(resource).filter(isExtensionName)]
+  for (const uri of Array.isArray(value) ? (value as unknown[]) : [value]) {
+    if (known.some(each => typeof uri === 'string' && each.toLowerCase() === uri.toLowerCase())) continue
+    const message = `${printable(String(uri))} is no schema of a ${run.type}: see /Schemas.`
+    allow(run, 'schema_unknown', { code: 'scim_invalid_syntax', message, pointer })
+  }
+  return resource
 }
 
 function applyToMembers(resource: ScimResource, path: Path, edit: Edit): ScimResource {
@@ -640,7 +657,7 @@ function putExtension(resource: ScimResource, name: string, edit: Edit): ScimRes
   const message = `${printable(name)} is in no schema of a ${run.type}: see /Schemas.`
   const code = op === 'add' && pointer === pathPointer ? 'scim_invalid_syntax' : 'scim_invalid_path'
   allow(run, 'extension_unknown', { code, message, pointer: pathPointer })
-  checkOpaque({ [name]: value ?? null }, pointer)
+  checkOpaque(value ?? null, { name, pointer })
   const existing = Object.keys(resource).find(key => key.toLowerCase() === name.toLowerCase())
   if (existing !== undefined || isObject(value)) return putWholeExtension(resource, existing ?? name, edit)
   const colon = name.lastIndexOf(':')

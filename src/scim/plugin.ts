@@ -62,18 +62,37 @@ function readScimBodies(app: FastifyInstance, bodyLimit: number): void {
   app.addContentTypeParser<string>(
     [MEDIA_TYPE, 'application/json'],
     { parseAs: 'string', bodyLimit },
-    (_request, body, done) => {
+    (request, body, done) => {
+      if (request.caller?.mode === 'strict' && !isScim(request.headers['content-type'])) {
+        done(new AppError('unsupported_media_type', `Send the body as ${MEDIA_TYPE}: this directory is strict.`))
+        return
+      }
+      if (!isUtf8(request.headers['content-type'])) {
+        done(new AppError('unsupported_media_type', 'Send the body in UTF-8, the one encoding of JSON (RFC 8259).'))
+        return
+      }
       if (body === '') {
         done(null, undefined)
         return
       }
       try {
-        done(null, JSON.parse(body))
+        // .NET clients begin with a byte order mark, which RFC 8259 §8.1 lets a reader overlook.
+        done(null, JSON.parse(body.startsWith('\ufeff') ? body.slice(1) : body))
       } catch (cause) {
         done(new AppError('malformed_json', 'The request body is not valid JSON.', { cause }))
       }
     },
   )
+}
+
+function isScim(contentType = ''): boolean {
+  return contentType.split(';', 1)[0]?.trim().toLowerCase() === MEDIA_TYPE
+}
+
+/** Whether a content type names no other encoding than the one that is read. */
+function isUtf8(contentType = ''): boolean {
+  const [, charset] = /;\s*charset\s*=\s*"?([^";\s]*)/i.exec(contentType) ?? []
+  return charset === undefined || /^(?:utf-?8|us-ascii)$/i.test(charset)
 }
 
 function refuseTheRest(app: FastifyInstance): void {
@@ -102,11 +121,17 @@ async function sendRefusal(
       : recordScimRefusal(db, refusal, refusedRequest(request))
   await recorded.catch((cause: unknown) => request.log.error({ err: cause }, 'the refusal could not be recorded'))
   if (refusal.retryAfter !== undefined) reply.header('retry-after', String(refusal.retryAfter))
-  if (status === 401) reply.header('www-authenticate', 'Bearer realm="SCIM"')
+  if (status === 401) reply.header('www-authenticate', challenge(request.headers.authorization))
   return reply
     .code(status)
     .type(MEDIA_TYPE)
     .send(JSON.stringify(scimError(refusal)))
+}
+
+/** RFC 6750 §3.1: the error is named only to whoever showed a token. */
+function challenge(authorization: string | undefined): string {
+  const hasToken = authorization !== undefined && /^bearer /i.test(authorization)
+  return hasToken ? 'Bearer realm="SCIM", error="invalid_token"' : 'Bearer realm="SCIM"'
 }
 
 function shownBy({ params, headers }: FastifyRequest): Shown {

@@ -13,7 +13,7 @@ import { readProjection, type Projection } from './projection.ts'
 import { readProjectionQuery, type ProjectionQuery } from './query.ts'
 import type { RefusedRequest } from './refusals.ts'
 import type { Context } from './write.ts'
-import type { Leniency } from './value.ts'
+import { isResourceId, type Leniency } from './value.ts'
 
 /** What the routes of this scope share. */
 export interface ScimOptions {
@@ -115,12 +115,12 @@ export function contextOf(
 }
 
 /**
- * The id in the path. Ids compare with case (RFC 7643 §3.1), so only the spelling that we gave out names a resource.
+ * The id in the path.
  * @throws {AppError} `not_found`
  */
 export async function idOf(request: FastifyRequest, { db }: ScimOptions, type: ResourceTypeName): Promise<string> {
   const { id } = request.params as { id: string }
-  if (/^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)) return id
+  if (isResourceId(id)) return id
   await requireLiveCredential(db, callerOf(request))
   throw new AppError('not_found', `There is no ${type.toLowerCase()} of this id in this directory.`)
 }

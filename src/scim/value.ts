@@ -28,6 +28,8 @@ export type LeniencyName =
   | 'single_for_array'
   | 'string_for_complex'
   | 'empty_string_cleared'
+  | 'base64_malformed'
+  | 'member_detail_ignored'
   // PATCH
   | 'target_created'
   | 'target_missed'
@@ -88,9 +90,23 @@ export function allow(reading: Reading, name: LeniencyName, refusal: Refusal): v
   leniencies.push({ name, pointer })
 }
 
-/** The pointer to a key or an index inside another (RFC 6901 §3). */
+/**
+ * The pointer to a key or an index inside another (RFC 6901 §3). It is stored in the activity log, so of a key that is no
+ * name it has the beginning, and without what text in Postgres cannot hold.
+ */
 export function at(pointer: string, step: string | number): string {
-  return `${pointer}/${String(step).replaceAll('~', '~0').replaceAll('/', '~1')}`
+  const key = String(step).slice(0, MAX_POINTER_STEP).toWellFormed().replaceAll('\0', '\ufffd')
+  return `${pointer}/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`
+}
+
+const MAX_POINTER_STEP = 200
+
+/**
+ * Whether this can be the id of a resource. Ids compare with case (RFC 7643 §3.1), so only the spelling that we gave out
+ * names one.
+ */
+export function isResourceId(text: string): boolean {
+  return /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)
 }
 
 export function isObject(value: unknown): value is Record<string, unknown> {
@@ -165,7 +181,9 @@ export function unwrap(attribute: Attribute, value: unknown, { reading, pointer 
   }
   const message = `${attribute.name} has one value: send it without an array.`
   allow(reading, 'array_for_single', { code: 'scim_invalid_value', message, pointer })
-  return value[0]
+  const inner: unknown = value[0]
+  // Entra ID also wraps what is simple into an object: [{"$ref": null, "value": "Head of looms"}].
+  return attribute.type !== 'complex' && isObject(inner) && 'value' in inner ? inner.value : inner
 }
 
 /** An attribute by the name a body or a path gave it, draft URNs included (tolerant mode). */
@@ -222,11 +240,12 @@ export function isInKnownSchema(type: ResourceTypeName, name: string): boolean {
 }
 
 /**
- * Checks what an unknown extension holds, which is kept exactly as sent.
+ * Checks the name of an unknown extension, or of an attribute of it, and what it holds, which is kept exactly as sent.
  * @throws {AppError} `scim_invalid_value` when it nests more than 8 deep, has more than 2,000 parts, or text that
  * cannot be stored
  */
-export function checkOpaque(value: unknown, pointer: string): void {
+export function checkOpaque(value: unknown, { name, pointer }: { name: string; pointer: string }): void {
+  checkText(name, { name: 'The name', maxLength: MAX_OPAQUE_TEXT, pointer })
   const budget = { nodes: MAX_OPAQUE_NODES }
   checkNode(value, { pointer, depth: 0, budget })
 }
@@ -310,13 +329,25 @@ function readBoolean(attribute: Attribute, value: unknown, { reading, pointer }:
 function readText(attribute: Attribute, value: unknown, { reading, pointer }: Place) {
   let text = value
   if (typeof value === 'number') {
+    // What JSON.parse has rounded may be the number of somebody else.
+    if (!Number.isSafeInteger(value)) throw invalid(attribute, pointer, 'must be text: send the number in quotes')
     const message = `${attribute.name} must be text in double quotes.`
     allow(reading, 'number_for_string', { code: 'scim_invalid_value', message, pointer })
     text = String(value)
   }
   if (typeof text !== 'string') throw invalid(attribute, pointer, 'must be text')
   checkText(text, { name: attribute.name, maxLength: attribute.maxLength, pointer })
+  // Whoever has no id has none in common: a blank one must never find the member of somebody else.
+  if (attribute.name === 'externalId' && text.trim() === '') return cleared(attribute, { reading, pointer })
+  if (attribute.type === 'binary' && !isBase64(text)) {
+    const message = `${attribute.name} must be base64 (RFC 7643 section 2.3.6).`
+    allow(reading, 'base64_malformed', { code: 'scim_invalid_value', message, pointer })
+  }
   return text
+}
+
+function isBase64(text: string): boolean {
+  return /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(text)
 }
 
 export function isPrimary(entry: unknown): boolean {

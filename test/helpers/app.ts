@@ -41,6 +41,9 @@ export async function makeApp(t: Test, { settings = {}, options = {}, beside }: 
     FRONTEND_ORIGINS: 'https://app.assist.example',
     ASSIST_TOKEN_ISSUER: 'https://auth.assist.example',
     LOG_LEVEL: 'debug',
+    // Tests are in more of a hurry than a directory may be.
+    SCIM_REQUESTS_PER_SECOND: '100000',
+    SCIM_BURST_REQUESTS: '100000',
     ...settings,
   })
   const lines: string[] = []

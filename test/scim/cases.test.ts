@@ -11,7 +11,7 @@ import { runCase, runExchange, type Case, type Exchange, type Send } from '../he
 const folder = join(import.meta.dirname, 'cases')
 const heavy = process.env.SCIM_CASES === 'heavy'
 
-const directory = await makeDirectory(t, { settings: { SCIM_REQUESTS_PER_SECOND: '100000' } })
+const directory = await makeDirectory(t)
 const given = { base: `https://sso.assist.example/scim/v2/${directory.directoryId}`, token: directory.token }
 
 const send: Send = async ({ method, path, headers, body }) => {

@@ -144,11 +144,6 @@ t.test('search finds what a GET finds, over one type or all, and keeps the filte
     both.Resources.map((each: Json) => each.meta.resourceType),
     ['User', 'Group'],
   )
-  t.match(
-    await search('/.search', { filter: 'userName pr' }),
-    { status: '400', scimType: 'invalidFilter' },
-    'groups have none',
-  )
   t.match(await search('/.search', { filter, startIndex: 5 }), { totalResults: 4, Resources: [] })
   t.notOk(log().includes('Weavers'))
 })
@@ -307,7 +302,7 @@ const { filter: anyFilter } = fc.letrec(tie => ({
 }))
 
 t.test('a filter finds in SQL exactly the users that it matches in memory', async t => {
-  const directory = await makeDirectory(t, { settings: { SCIM_REQUESTS_PER_SECOND: '100000' } })
+  const directory = await makeDirectory(t)
   const bodies = fc.sample(user, { numRuns: 40, seed: 7 })
   for (const [index, body] of bodies.entries()) await directory.createUser({ userName: `User-${index}`, ...body })
   const users: Json[] = (await directory.get('/Users')).Resources
