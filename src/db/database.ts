@@ -20,6 +20,9 @@ export interface DatabaseOptions {
   onStatement?: (sql: string) => void
 }
 
+/** How long after its statement's time is up Postgres may take to say so, in milliseconds. */
+const SILENCE_MS = 2_000
+
 /** Opens a pool. Connects on first use, so the process starts while the database is away. */
 export function openDatabase({
   url,
@@ -33,6 +36,8 @@ export function openDatabase({
     max: poolSize,
     connectionTimeoutMillis: 5_000,
     idleTimeoutMillis: 60_000,
+    // What Postgres cannot say itself: that it, or the network to it, has gone silent.
+    query_timeout: statementTimeoutMs + SILENCE_MS,
     keepAlive: true,
     application_name: 'assist-identity',
     options: [
@@ -61,14 +66,23 @@ export function openDatabase({
   })
 }
 
-/** Sends a hot statement (prepared.ts) by its name, so that Postgres parses and plans it once a connection. */
+/**
+ * Sends a hot statement (prepared.ts) by its name, so that Postgres parses and plans it once a connection; and drops a
+ * connection that has gone silent, on which the rollback would wait as long again.
+ */
 class NamedClient extends pg.Client {
   override query(...args: unknown[]): never {
     const [text, values] = args
     const name = typeof text === 'string' ? statementNames.get(text) : undefined
     const sent = name === undefined ? args : [{ name, text, values }]
-    return (super.query as (...sent: unknown[]) => never)(...sent)
+    const result: unknown = (super.query as (...sent: unknown[]) => unknown)(...sent)
+    if (result instanceof Promise) result.catch((error: Error) => void (isSilence(error) && this.end()))
+    return result as never
   }
+}
+
+function isSilence({ message }: Error): boolean {
+  return message === 'Query read timeout'
 }
 
 type Oid = pg.CustomTypesConfig['getTypeParser'] extends (oid: infer Id) => unknown ? Id : never
@@ -128,9 +142,10 @@ export function databaseRefusal(error: unknown): AppError | undefined {
       cause: error,
     })
   }
-  const lost = /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered)/.test(
-    message ?? '',
-  )
+  const lost =
+    /^(Connection terminated|timeout exceeded when trying to connect|Client (has encountered|was closed)|Query read timeout)/.test(
+      message ?? '',
+    )
   if (lost || (code !== undefined && unavailableCodes.has(code))) {
     return new AppError('unavailable', 'The service is temporarily unavailable. Try again shortly.', {
       retryAfter: 5,

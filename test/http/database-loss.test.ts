@@ -15,7 +15,9 @@ async function makeServer(t: Test) {
   const start = () => startEmbeddedPostgres({ dataDir: join(folder, 'postgres'), durable: false, log: () => {} })
   let server = await start()
   const open = new Set<Socket>()
+  let isSilent = false
   const proxy = createServer(client => {
+    if (isSilent) return void open.add(client)
     const path = join(new URL(server.url).searchParams.get('host') ?? '', '.s.PGSQL.5432')
     const upstream = createConnection(path)
     for (const socket of [client, upstream]) open.add(socket.on('error', () => {}))
@@ -35,6 +37,14 @@ async function makeServer(t: Test) {
   return {
     url,
     stop: () => server.stop(),
+    /** As when its host is gone: nothing is answered, and nothing is refused. */
+    silence: () => {
+      isSilent = true
+      for (const socket of open) socket.pause().unpipe()
+    },
+    hangUp: () => {
+      for (const socket of open) socket.destroy()
+    },
     start: async () => void (server = await start()),
   }
 }
@@ -74,21 +84,36 @@ t.test(
   },
 )
 
-t.test('a connection that is lost between two statements ends its transaction, and not the process', async t => {
+t.test('a connection lost or silent between two statements ends their transaction, and not the process', async t => {
   const server = await makeServer(t)
   const lost: Error[] = []
-  const db = openDatabase({ url: server.url, onConnectionLost: event => void lost.push(event) })
-  t.teardown(() => db.destroy())
-  const work = db.transaction().execute(async trx => {
-    await sql`SELECT 1`.execute(trx)
-    await server.stop()
-    await sql`SELECT 1`.execute(trx)
+  const db = openDatabase({
+    url: server.url,
+    statementTimeoutMs: 100,
+    onConnectionLost: event => void lost.push(event),
   })
-  const failure = await work.catch((error: unknown) => error)
-  t.match(databaseRefusal(failure), { code: 'unavailable' })
+  const { app } = await makeApp(t, { beside: { databaseUrl: server.url } as TestApp })
+  t.teardown(() => db.destroy())
+  const failureOf = (interrupt: () => unknown) =>
+    db
+      .transaction()
+      .execute(async trx => {
+        await sql`SELECT 1`.execute(trx)
+        await interrupt()
+        await sql`SELECT 1`.execute(trx)
+      })
+      .catch((error: unknown) => error)
+
+  t.match(databaseRefusal(await failureOf(server.stop)), { code: 'unavailable' })
   t.ok(lost.length > 0, 'the log hears of it')
   await server.start()
   t.same((await sql`SELECT 1 AS one`.execute(db)).rows, [{ one: 1 }])
+  t.equal((await app.inject({ url: '/readyz' })).statusCode, 200)
+
+  const failure = failureOf(server.silence)
+  t.match((await app.inject({ url: '/readyz' })).json(), { status: 503, code: 'unavailable' })
+  t.match(databaseRefusal(await failure), { code: 'unavailable' })
+  server.hangUp()
 })
 
 t.test('a database without the tables of this release is not ready, and says which migrations are pending', async t => {
