@@ -76,6 +76,8 @@ export async function buildApp({
     // Longer than identity providers and load balancers keep idle connections, so that the client closes first.
     keepAliveTimeout: 75_000,
     requestTimeout: 60_000,
+    // A request that comes in on an open connection while stopping is finished like the ones before it.
+    return503OnClosing: false,
     http: { maxHeaderSize: maxHeaderBytes },
     // A domain name, the longest name in a path, has 253 characters at most.
     routerOptions: { maxParamLength: 256 },

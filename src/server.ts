@@ -32,7 +32,7 @@ const issuer = config.developmentTokens ? await openDevelopmentIssuer(config, da
 const assistKeys = issuer?.keys ?? createRemoteJWKSet(new URL(config.assistJwksUrl), { timeoutDuration: 5_000 })
 const app = await buildApp({ config, db, logger, assistKeys })
 
-await app.listen({ host: config.host, port: config.port })
+await listenOrExit()
 logger.info({ publicUrl: config.publicUrl, docs: `${config.publicUrl}/docs` }, 'ready')
 if (issuer) {
   const token = await issuer.sign({ sub: 'development', scope: config.assistServiceScope }, '12h')
@@ -92,6 +92,21 @@ async function migrateOrExit(): Promise<string[]> {
     const { host } = new URL(databaseUrl)
     const { code, message } = error as { code?: string; message: string }
     console.error(`The database at ${host} (DATABASE_URL) cannot be reached: ${code ?? message}.`)
+    process.exit(1)
+  }
+}
+
+async function listenOrExit(): Promise<void> {
+  const { host, port } = config
+  try {
+    await app.listen({ host, port })
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string }
+    const taken = code === 'EADDRINUSE'
+    console.error(
+      taken ? `Port ${port} of ${host} is taken: set PORT.` : `Cannot listen on ${host}:${port}: ${message}`,
+    )
+    await embedded?.stop()
     process.exit(1)
   }
 }

@@ -155,11 +155,19 @@ export function sendProblem(error: AppError, request: FastifyRequest, reply: Fas
     })
 }
 
-/** A fault of ours is an error with its cause; what the caller can mend is one line without it. */
+/**
+ * A fault of ours is an error with its cause; what passes by itself, such as a database that is away, a warning with the
+ * code of its cause, since every request has it then; what the caller can mend is one line without it.
+ */
 export function logRefusal(error: AppError, status: number, request: FastifyRequest): void {
   const line = { code: error.code, status, ...error.detail }
-  if (status >= 500 && status !== 501) request.log.error({ ...line, err: error.cause ?? error }, 'request failed')
-  else request.log.info(line, 'request refused')
+  if (status < 500 || status === 501) request.log.info(line, 'request refused')
+  else if (status === 503) request.log.warn({ ...line, cause: causeCode(error) }, 'request put off')
+  else request.log.error({ ...line, err: error.cause ?? error }, 'request failed')
+}
+
+function causeCode({ cause }: AppError): string | undefined {
+  return (cause as { code?: string } | undefined)?.code
 }
 
 const documented = { content: { 'application/problem+json': { schema: problem } } }

@@ -35,7 +35,10 @@ function faultMessage(issue: z.core.$ZodRawIssue): string | undefined {
     case 'invalid_format':
       return formats[issue.format] && `must be ${formats[issue.format]}`
     case 'invalid_union':
-      return issue.input === undefined ? 'is missing' : 'has none of the forms that are taken here'
+      if (issue.input === undefined) return 'is missing'
+      return Array.isArray(issue.options) && issue.discriminator !== undefined
+        ? `must have ${issue.discriminator}: ${issue.options.join(', ')}`
+        : 'has none of the forms that are taken here'
     case 'unrecognized_keys':
       return `does not have ${issue.keys.join(', ')}`
     case 'invalid_key':

@@ -1,5 +1,6 @@
 import { connect, type AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
+import { uuid7 } from '../../src/uuid7.ts'
 import { bearer, makeApp, makeWorkspace } from '../helpers/app.ts'
 
 async function makeWorld(t: Test) {
@@ -175,6 +176,9 @@ t.test('faults are told in words for an admin', async t => {
     { pointer: '/mode', message: 'must be one of tolerant, strict' },
     { pointer: '/x', message: 'is not known here, leave it out' },
   ])
+  const grant = { grant: { policy: 'floor', role: 'admin' } }
+  const patch = await app.inject({ method: 'PATCH', url: `${url}/members/${uuid7()}`, headers, payload: grant })
+  t.match(patch.json().errors, [{ pointer: /^\/grant/, message: /floor, locked/ }])
   const limit = await app.inject({ url: `${url}/members?limit=none`, headers })
   t.same(limit.json().errors, [{ pointer: '/limit', message: 'must be a number' }])
 })
