@@ -12,7 +12,7 @@ export interface DatabaseOptions {
   url: string
   /** Connections at most, for this process. */
   poolSize?: number
-  /** How long a statement may run, in milliseconds. */
+  /** How long a statement may run, in milliseconds; 0: as long as it takes, as migrations may. */
   statementTimeoutMs?: number
   /** Told of a connection that was lost; the pool has already dropped it, and a statement under way fails by itself. */
   onConnectionLost?: (error: Error) => void
@@ -37,7 +37,7 @@ export function openDatabase({
     connectionTimeoutMillis: 5_000,
     idleTimeoutMillis: 60_000,
     // What Postgres cannot say itself: that it, or the network to it, has gone silent.
-    query_timeout: statementTimeoutMs + SILENCE_MS,
+    ...(statementTimeoutMs > 0 && { query_timeout: statementTimeoutMs + SILENCE_MS }),
     keepAlive: true,
     application_name: 'assist-identity',
     options: [
