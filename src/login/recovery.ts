@@ -3,7 +3,7 @@ import { recordActivity, recordRefusal } from '../activity/activity.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { parseEmail } from '../members/email.ts'
-import { hashRecoveryCode } from '../members/recovery-codes.ts'
+import { hashRecoveryCode, isUsableCode } from '../members/recovery-codes.ts'
 import { getSessionByToken, type Session } from '../members/sessions.ts'
 import { makeOpaqueToken } from '../opaque-token.ts'
 import { isEnforced } from '../sso/enforcement.ts'
@@ -65,11 +65,11 @@ async function redeemCode(
            AND c.enforced_at IS NOT NULL
            FOR SHARE OF m
       ), used AS (
-        UPDATE recovery_codes r SET used_at = now()
+        UPDATE recovery_codes c SET used_at = now()
           FROM owner o
-         WHERE r.workspace_id = ${workspaceId} AND r.code_hash = ${hashRecoveryCode(code)} AND r.member_id = o.id
-           AND r.used_at IS NULL
-        RETURNING r.member_id
+         WHERE c.workspace_id = ${workspaceId} AND c.code_hash = ${hashRecoveryCode(code)} AND c.member_id = o.id
+           AND ${isUsableCode}
+        RETURNING c.member_id
       ), session AS (
         INSERT INTO sessions (workspace_id, id, member_id, token_hash, method, address, user_agent, idle_minutes, expires_at)
         SELECT ${workspaceId}, ${sessionId}, member_id, ${tokenHash}, 'recovery', ${visitor.address}::inet, ${visitor.userAgent},

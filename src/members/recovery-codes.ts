@@ -75,9 +75,9 @@ export async function getRecoveryCodesStatus(
   const { workspaceId } = caller
   const { memberId } = await getActingMember(db, caller)
   return db
-    .selectFrom('recovery_codes')
+    .selectFrom('recovery_codes as c')
     .select(({ fn }) => [
-      sql<number>`count(*) FILTER (WHERE used_at IS NULL)::int`.as('unused'),
+      sql<number>`count(*) FILTER (WHERE ${isUsableCode})::int`.as('unused'),
       fn.max('created_at').as('createdAt'),
     ])
     .where('workspace_id', '=', workspaceId)
@@ -85,13 +85,21 @@ export async function getRecoveryCodesStatus(
     .executeTakeFirstOrThrow()
 }
 
+/**
+ * Whether a code `c` of an active owner still works: used by nobody, and made since they were last deactivated. Whoever
+ * comes back makes new ones.
+ */
+export const isUsableCode = sql<boolean>`
+  c.used_at IS NULL AND NOT EXISTS (
+    SELECT FROM access_changes h
+     WHERE h.workspace_id = c.workspace_id AND h.member_id = c.member_id AND h.status_after = 'deactivated'
+       AND h.at >= c.created_at)`
+
 /** Active owners who hold a code that still works. */
 export async function countRecoverableOwners(db: Db, workspaceId: string): Promise<number> {
   const { rows } = await sql<{ count: number }>`
     SELECT count(DISTINCT m.id)::int AS count
       FROM recovery_codes c JOIN members m ON m.workspace_id = c.workspace_id AND m.id = c.member_id
-     WHERE c.workspace_id = ${workspaceId} AND c.used_at IS NULL AND m.status = 'active' AND m.role = 'owner'`.execute(
-    db,
-  )
+     WHERE c.workspace_id = ${workspaceId} AND ${isUsableCode} AND m.status = 'active' AND m.role = 'owner'`.execute(db)
   return rows[0]?.count ?? 0
 }

@@ -74,21 +74,27 @@ t.test('PUT checks the provider, saves, and answers with all that the admin need
   t.same(await actions(), ['sso_config.saved'])
 })
 
-t.test('a client secret is in no answer, log line or entry, and in the database only sealed', async t => {
-  const { put, patch, get, good, log, db } = await makeWorld()
-  const replies = [await put(good), await patch({ clientSecret: `${secret}-2` }), await get()]
-  provider.script.answer.discovery = html()
-  replies.push(await put({ ...good, clientSecret: `${secret}-3` }), await put({ ...good, clientSecret: { a: secret } }))
-  const entries = await db.selectFrom('activity_entries').selectAll().execute()
-  const configs = await db.selectFrom('sso_configs').selectAll().execute()
-  const secrets = await db.selectFrom('sso_client_credentials').selectAll().execute()
-  t.ok(secrets.length >= 2, 'the secret and the one before')
-  const stored = secrets.map(row => JSON.stringify(row) + row.sealed.toString('latin1'))
-  const written = [log(), JSON.stringify(entries), JSON.stringify(configs), ...stored]
-  for (const text of [...replies.map(reply => reply.body), ...written]) {
-    t.notMatch(text, secret)
-  }
-})
+t.test(
+  'oidc-disc-019: a client secret is in no answer, log line or entry, and in the database only sealed',
+  async t => {
+    const { put, patch, get, good, log, db } = await makeWorld()
+    const replies = [await put(good), await patch({ clientSecret: `${secret}-2` }), await get()]
+    provider.script.answer.discovery = html()
+    replies.push(
+      await put({ ...good, clientSecret: `${secret}-3` }),
+      await put({ ...good, clientSecret: { a: secret } }),
+    )
+    const entries = await db.selectFrom('activity_entries').selectAll().execute()
+    const configs = await db.selectFrom('sso_configs').selectAll().execute()
+    const secrets = await db.selectFrom('sso_client_credentials').selectAll().execute()
+    t.ok(secrets.length >= 2, 'the secret and the one before')
+    const stored = secrets.map(row => JSON.stringify(row) + row.sealed.toString('latin1'))
+    const written = [log(), JSON.stringify(entries), JSON.stringify(configs), ...stored]
+    for (const text of [...replies.map(reply => reply.body), ...written]) {
+      t.notMatch(text, secret)
+    }
+  },
+)
 
 t.test('a new secret is tried first, the one before stays its fallback, and a third drops the first', async t => {
   const { put, patch, good, db, workspaceId, config } = await makeWorld()
