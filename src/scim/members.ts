@@ -64,10 +64,10 @@ function isPlain(entry: Record<string, unknown>, id: string): boolean {
 
 /** The key of a member that speaks of another one than its id does. */
 function contradiction({ type, $ref }: Record<string, unknown>, id: string): 'type' | '$ref' | undefined {
-  const types = type === undefined || type === null ? ['User', 'Group'] : [type]
-  if (types.some(each => each !== 'User' && each !== 'Group')) return 'type'
+  const types = ['User', 'Group'].filter(each => type === undefined || type === null || type === each)
+  if (types.length === 0) return 'type'
   if ($ref === undefined || $ref === null || $ref === '') return undefined
-  return typeof $ref === 'string' && types.some(each => $ref.endsWith(`${String(each)}s/${id}`)) ? undefined : '$ref'
+  return typeof $ref === 'string' && types.some(each => $ref.endsWith(`${each}s/${id}`)) ? undefined : '$ref'
 }
 
 function readMemberId(entry: unknown, place: Place): string {
@@ -89,8 +89,8 @@ function readMemberId(entry: unknown, place: Place): string {
   const contradicting = contradiction(entry, id)
   if (contradicting !== undefined) {
     const message = `The ${contradicting} of a member must be of the resource in value, or left out.`
-    const place = at(pointer, contradicting)
-    allow(reading, 'member_detail_ignored', { code: 'scim_invalid_value', message, pointer: place })
+    const refusal = { code: 'scim_invalid_value', message, pointer: at(pointer, contradicting) } as const
+    allow(reading, 'member_detail_ignored', refusal)
   }
   return checkId(id, at(pointer, 'value'))
 }

@@ -23,7 +23,10 @@ t.test('IP-1: only a strict directory calls itself conformant', async t => {
 t.test('IP-4: in any case of letters a filter finds exactly what a creation would clash with', async t => {
   const { createUser, send } = strict
   const word = fc
-    .array(fc.tuple(fc.constantFrom(...'abcxyzéßøİı'), fc.boolean()), { minLength: 3, maxLength: 6 })
+    .array(fc.tuple(fc.constantFrom('a', 'b', 'x', 'é', 'ß', 'ø', 'İ', 'ı'), fc.boolean()), {
+      minLength: 3,
+      maxLength: 6,
+    })
     .map(letters => letters.map(([letter, upper]) => (upper ? letter.toUpperCase() : letter)).join(''))
   const seen: string[] = []
   await fc.assert(
