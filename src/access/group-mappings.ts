@@ -142,7 +142,8 @@ function membersOf(workspaceId: string, source: Source): RawBuilder<unknown> {
 /**
  * Holds up whatever could bring somebody into a source, and has what is under way be decided again by what the source is
  * mapped to then: so no change of members misses the mapping while the mapping misses it. Statements that come after it
- * see all that went before.
+ * see all that went before. What came into one of the groups while we waited for its lock is found by looking again, until
+ * nothing more is.
  */
 async function lockSources(trx: Trx, workspaceId: string, sources: readonly Source[]): Promise<void> {
   if (sources.some(source => source.claimed_group !== null)) await lockClaims(trx, { workspaceId, mode: 'exclusive' })
@@ -155,17 +156,30 @@ async function lockSources(trx: Trx, workspaceId: string, sources: readonly Sour
   )
   for (const { directory_id: directoryId, scim_group_id: scimGroupId } of sources) {
     if (directoryId === null || scimGroupId === null) continue
-    await sql`
-      WITH locked AS (
-        SELECT id FROM scim_groups
-         WHERE workspace_id = ${workspaceId} AND directory_id = ${directoryId}
-           AND id IN (${groupsInScimGroup({ workspaceId, directoryId, scimGroupId })})
-         ORDER BY id FOR NO KEY UPDATE
-      )
-      UPDATE scim_groups g SET reach_version = g.reach_version + 1
-        FROM locked l
-       WHERE g.workspace_id = ${workspaceId} AND g.directory_id = ${directoryId} AND g.id = l.id`.execute(trx)
+    let held: bigint | undefined
+    for (let found = 0n; found !== held;) {
+      held = found
+      found = await lockInside(trx, { workspaceId, directoryId, scimGroupId })
+    }
   }
+}
+
+/** Locks and marks a group and those inside it. Gives how many there were. */
+async function lockInside(
+  trx: Trx,
+  { workspaceId, directoryId, scimGroupId }: { workspaceId: string; directoryId: string; scimGroupId: string },
+): Promise<bigint> {
+  const { numAffectedRows = 0n } = await sql`
+    WITH locked AS (
+      SELECT id FROM scim_groups
+       WHERE workspace_id = ${workspaceId} AND directory_id = ${directoryId}
+         AND id IN (${groupsInScimGroup({ workspaceId, directoryId, scimGroupId })})
+       ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE scim_groups g SET reach_version = g.reach_version + 1
+      FROM locked l
+     WHERE g.workspace_id = ${workspaceId} AND g.directory_id = ${directoryId} AND g.id = l.id`.execute(trx)
+  return numAffectedRows
 }
 
 /**

@@ -93,16 +93,32 @@ export function sentMembers(ids: readonly string[], groups: string | null): Memb
   return { users: ids.filter(id => !nested.has(id)), groups: found }
 }
 
-/** Marks groups, and all that is inside them, so that a membership change under way there is decided again. */
-export async function markReach(
-  trx: Trx,
-  { caller, id, ids, all }: { caller: Caller; id: string; ids: readonly string[]; all: boolean },
-): Promise<void> {
+interface Reach {
+  caller: Caller
+  id: string
+  ids: readonly string[]
+  all: boolean
+}
+
+/**
+ * Marks groups, and all that is inside them, so that a membership change under way there is decided again; and again while
+ * more is found, since others may nest groups until we hold the locks.
+ */
+export async function markReach(trx: Trx, reach: Reach): Promise<void> {
+  let held: bigint | undefined
+  for (let found = 0n; found !== held;) {
+    held = found
+    found = await markInside(trx, reach)
+  }
+}
+
+/** Gives how many groups were marked. */
+async function markInside(trx: Trx, { caller, id, ids, all }: Reach): Promise<bigint> {
   const { workspaceId, directoryId } = caller
   const here = (table: string) =>
     sql`${sql.ref(table)}.workspace_id = ${workspaceId}::uuid AND ${sql.ref(table)}.directory_id = ${directoryId}::uuid`
   // In the order of ids, as everybody who locks several groups does; the group itself changes next, and needs no mark.
-  await sql`
+  const { numAffectedRows = 0n } = await sql`
     WITH RECURSIVE inside AS (
       SELECT g.id FROM scim_groups g
        WHERE ${here('g')} AND (
@@ -116,6 +132,7 @@ export async function markReach(
     )
     UPDATE scim_groups g SET reach_version = g.reach_version + 1
       FROM locked l WHERE ${here('g')} AND g.id = l.id AND g.id <> ${id}::uuid`.execute(trx)
+  return numAffectedRows
 }
 
 /** The members that users stand for, and all in groups, however deep. */

@@ -234,6 +234,50 @@ t.test('a mapping and a membership made at the same time never miss each other',
   }
 })
 
+t.test('a group that is nested while a mapping waits for it is mapped too, whoever comes into it then', async t => {
+  const { ids, createGroup, patch, map, roleOf, memberOf, db } = await makeWorld(t)
+  const [ana, bea] = ids as [string, string]
+  const inner = await createGroup('Inner')
+  const middle = await createGroup('Middle', [bea])
+  const outer = await createGroup('Outer', [middle.id])
+  const waiting = async (count: number) => {
+    for (let tries = 0; tries < 200; tries++) {
+      const { rows } = await sql`
+        SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`.execute(db)
+      if (rows.length >= count) return
+      await new Promise(resolve => setTimeout(resolve, 10))
+    }
+    t.fail('nobody waits')
+  }
+  // Inner comes into Middle, as a change by SCIM does it, and is not committed yet.
+  const nesting = await db.startTransaction().execute()
+  await nesting.updateTable('scim_groups').set({ reach_version: 9 }).where('id', '=', inner.id).execute()
+  await nesting.updateTable('scim_groups').set({ version: 9 }).where('id', '=', middle.id).execute()
+  await sql`INSERT INTO scim_group_subgroups (workspace_id, directory_id, group_id, subgroup_id)
+    SELECT workspace_id, directory_id, id, ${inner.id} FROM scim_groups WHERE id = ${middle.id}`.execute(nesting)
+  // The mapping waits for Middle, and then, having locked what is in Outer, for the member of bea.
+  const [holdingBea, holdingAna] = [await db.startTransaction().execute(), await db.startTransaction().execute()]
+  await holdingBea
+    .selectFrom('members')
+    .select('id')
+    .where('id', '=', (await memberOf(bea)).id)
+    .forUpdate()
+    .execute()
+  await holdingAna.selectFrom('scim_users').select('id').where('id', '=', ana).forUpdate().execute()
+  const mapped = map(outer.id, { role: 'admin' })
+  await waiting(1)
+  await nesting.commit().execute()
+  await waiting(1)
+  // Ana comes into Inner by a statement that begins before the mapping is there, and ends after.
+  const added = patch(`/Groups/${inner.id}`, add(ana))
+  await waiting(2)
+  await holdingBea.commit().execute()
+  await mapped
+  await holdingAna.commit().execute()
+  t.equal((await added).statusCode, 204)
+  t.same([await roleOf(ana), await roleOf(bea)], ['admin', 'admin'])
+})
+
 t.test(
   'a group of 20,000 takes one more, is replaced by half of itself, and is read whole or without its members',
   async t => {
