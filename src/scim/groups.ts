@@ -398,7 +398,12 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
     firstRow(
       'replace' in memberChanges
         ? await replaceMembers(db, { ...values, recomputes, members: wanted })
-        : await changeGroup(db, { ...values, recomputes, add: wanted, remove: memberChanges.remove.filter(isResourceId) }),
+        : await changeGroup(db, {
+            ...values,
+            recomputes,
+            add: wanted,
+            remove: memberChanges.remove.filter(isResourceId),
+          }),
     )
   let row = await run(context.db, false).catch(refuseTaken)
   if (row.verdict === 'recompute') row = await recomputing(context, { id, memberChanges, run }).catch(refuseTaken)
@@ -557,8 +562,8 @@ const removeGroup = prepared<DeleteValues, DeletedRow>('scim_group_delete', valu
        WHERE ${here(sql`m`)} AND m.group_id = ${values.id}::uuid AND EXISTS (SELECT FROM written) RETURNING m.user_id
     ), outer_touched AS (
       UPDATE scim_groups g SET version = g.version + 1, updated_at = now()
-        FROM written w, scim_group_subgroups s
-       WHERE ${here(sql`s`)} AND s.subgroup_id = ${values.id}::uuid AND ${here(sql`g`)} AND g.id = s.group_id
+       WHERE ${here(sql`g`)} AND g.id = ANY (ARRAY(
+         SELECT s.group_id FROM written w, scim_group_subgroups s WHERE ${here(sql`s`)} AND s.subgroup_id = w.id))
     ), counted AS (${countSql('Group', 'deleted', sql`written`)}),
     entry AS (${insertEntrySql({
       workspaceId: sql`w.workspace_id`,
