@@ -21,14 +21,20 @@ const notHttp = { status: 400, title: 'Bad Request', detail: 'The request is not
 
 /**
  * Answers what never became a request, so that no route and no scope can: the bytes on the connection are no HTTP, or more
- * than is read. Then the connection is over.
+ * than is read. Then the connection is over. The form is that of SCIM where what came begins like a request to it.
  */
 export const answerConnectionError: NonNullable<FastifyServerOptions['clientErrorHandler']> = (error, socket) => {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
   const { status, title, detail } = advice[error.code] ?? notHttp
-  const body = JSON.stringify({ type: 'about:blank', title, status, code: 'invalid', detail })
+  const isScim = /^[A-Z]+ \/scim\//.test(String(error.rawPacket ?? ''))
+  const body = JSON.stringify(
+    isScim
+      ? { schemas: ['urn:ietf:params:scim:api:messages:2.0:Error'], status: String(status), detail }
+      : { type: 'about:blank', title, status, code: 'invalid', detail },
+  )
+  const type = isScim ? 'application/scim+json' : 'application/problem+json'
   socket.end(
-    `HTTP/1.1 ${status} ${title}\r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+    `HTTP/1.1 ${status} ${title}\r\ncontent-type: ${type}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
   )
 }
 

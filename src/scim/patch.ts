@@ -437,6 +437,7 @@ function removeAttribute(attribute: Attribute, current: unknown, edit: Edit): un
   const { value, run, pointer, pathPointer } = edit
   if (!attribute.multiValued || value === undefined || value === null) {
     ignoreRemoveValue(edit)
+    if (attribute.default !== undefined) return removeDefaulted(attribute, current, pathPointer)
     return clear(attribute, { code: 'scim_mutability', pointer: pathPointer })
   }
   const place: Place = { reading: run, pointer }
@@ -448,6 +449,16 @@ function removeAttribute(attribute: Attribute, current: unknown, edit: Edit): un
   const left = entries.filter(entry => !wanted.some(named => isNamed(attribute, entry, named)))
   if (left.length === entries.length) missTarget(attribute, edit)
   return left.length === 0 ? undefined : left
+}
+
+/**
+ * What is unassigned counts as its default, so removing what is the default changes nothing. `active: false` stays: access
+ * must not come back by a value that went away.
+ */
+function removeDefaulted({ name, default: usual }: Attribute, current: unknown, pointer: string): unknown {
+  if (current === undefined || current === usual) return current
+  const message = `${name} cannot be removed while it is ${String(!usual)}: replace it with ${String(usual)} instead.`
+  throw refuse({ code: 'scim_mutability', message, pointer })
 }
 
 function ignoreRemoveValue({ op, value, run, pointer }: Edit): void {

@@ -73,6 +73,8 @@ t.test(
     for (const request of [scim, { ...scim, headers: { authorization: `Bearer ${token.slice(0, -4)}AAAA` } }]) {
       const reply = await app.inject(request)
       t.equal(reply.statusCode, 503, 'never 401 or 404, on which identity providers give up')
+      t.match(reply.headers['content-type'], /^application\/scim\+json/)
+      t.match(reply.json(), { status: '503', schemas: ['urn:ietf:params:scim:api:messages:2.0:Error'] })
       t.ok(Number(reply.headers['retry-after']) > 0)
     }
     t.equal((await app.inject({ url: '/healthz' })).statusCode, 200, 'the process is alive')

@@ -146,6 +146,10 @@ t.test('what is no request yet is refused in the form of the place that it was s
     await send(`GET /?${'a'.repeat(40_000)} HTTP/1.1\r\nhost: x\r\n\r\n`),
     /^HTTP\/1.1 431 .*problem\+json.*\.search/s,
   )
+  t.match(
+    await send(`GET /scim/v2/x/Users?filter=${'a'.repeat(40_000)} HTTP/1.1\r\nhost: x\r\n\r\n`),
+    /^HTTP\/1.1 431 .*scim\+json.*"status":"431".*\.search/s,
+  )
   t.match(await send('no request\r\n\r\n'), /^HTTP\/1.1 400 .*problem\+json/s)
 })
 

@@ -88,6 +88,36 @@ t.test('an extension that nobody knows is kept by a tolerant directory, and told
   ])
 })
 
+t.test('removing active changes nothing for the active, and gives nobody access back', async t => {
+  for (const { createUser, patch, get } of [strict, tolerant]) {
+    const user = await createUser({ userName: 'remove active' })
+    t.same((await patch(`/Users/${user.id}`, { op: 'remove', path: 'active' })).json(), user)
+    await patch(`/Users/${user.id}`, { op: 'replace', path: 'active', value: false })
+    const refused = await patch(`/Users/${user.id}`, { op: 'remove', path: 'active' })
+    t.match(refused.json(), { status: '400', scimType: 'mutability', detail: /replace it with true/ })
+    t.equal((await get(`/Users/${user.id}`)).active, false)
+  }
+})
+
+t.test(
+  'a filter too long, too deep or of too many terms is refused with what to do, at the bound it is served',
+  async t => {
+    const { get, send } = tolerant
+    const terms = (count: number) => Array.from({ length: count }, () => 'title pr').join(' or ')
+    const deep = (count: number) => `${'('.repeat(count)}title pr${')'.repeat(count)}`
+    const long = (length: number) => `title eq "${'x'.repeat(length - 11)}"`
+    for (const [good, bad] of [
+      [terms(64), terms(65)],
+      [deep(31), deep(40)],
+      [long(4096), long(4097)],
+    ] as const) {
+      const query = (filter: string) => `/Users?filter=${encodeURIComponent(filter)}`
+      t.equal((await get(query(good))).totalResults, 0)
+      t.match((await send('GET', query(bad))).json(), { status: '400', scimType: 'invalidFilter', detail: /at most/ })
+    }
+  },
+)
+
 t.test('IP-9: every answer is application/scim+json, and strict reads no other type', async t => {
   const { send, createUser } = strict
   const { id } = await createUser({ userName: 'ip-9' })
