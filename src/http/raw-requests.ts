@@ -26,7 +26,9 @@ const notHttp = { status: 400, title: 'Bad Request', detail: 'The request is not
 export const answerConnectionError: NonNullable<FastifyServerOptions['clientErrorHandler']> = (error, socket) => {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
   const { status, title, detail } = advice[error.code] ?? notHttp
-  const isScim = /^[A-Z]+ \/scim\//.test(String(error.rawPacket ?? ''))
+  // Node gives the bytes that it could not read; Fastify's type has them as they are printed.
+  const received = error.rawPacket as unknown as Buffer | undefined
+  const isScim = /^[A-Z]+ \/scim\//.test(received?.toString('latin1', 0, 32) ?? '')
   const body = JSON.stringify(
     isScim
       ? { schemas: ['urn:ietf:params:scim:api:messages:2.0:Error'], status: String(status), detail }

@@ -99,21 +99,26 @@ t.test('removing active changes nothing for the active, and gives nobody access 
   }
 })
 
+const terms = (count: number) => Array.from({ length: count }, () => 'title pr').join(' or ')
+const deep = (count: number) => `${'('.repeat(count)}title pr${')'.repeat(count)}`
+const long = (length: number) => `title eq "${'x'.repeat(length - 11)}"`
+const filtered = (filter: string) => `/Users?filter=${encodeURIComponent(filter)}`
+
 t.test(
   'a filter too long, too deep or of too many terms is refused with what to do, at the bound it is served',
   async t => {
     const { get, send } = tolerant
-    const terms = (count: number) => Array.from({ length: count }, () => 'title pr').join(' or ')
-    const deep = (count: number) => `${'('.repeat(count)}title pr${')'.repeat(count)}`
-    const long = (length: number) => `title eq "${'x'.repeat(length - 11)}"`
     for (const [good, bad] of [
       [terms(64), terms(65)],
       [deep(31), deep(40)],
       [long(4096), long(4097)],
     ] as const) {
-      const query = (filter: string) => `/Users?filter=${encodeURIComponent(filter)}`
-      t.equal((await get(query(good))).totalResults, 0)
-      t.match((await send('GET', query(bad))).json(), { status: '400', scimType: 'invalidFilter', detail: /at most/ })
+      t.equal((await get(filtered(good))).totalResults, 0)
+      t.match((await send('GET', filtered(bad))).json(), {
+        status: '400',
+        scimType: 'invalidFilter',
+        detail: /at most/,
+      })
     }
   },
 )
