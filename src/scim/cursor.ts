@@ -32,10 +32,7 @@ interface Sealed extends Position {
   expires: number
 }
 
-export function sealCursor(
-  box: SecretBox,
-  { position, ...list }: CursorList & { position: Position },
-): string {
+export function sealCursor(box: SecretBox, { position, ...list }: CursorList & { position: Position }): string {
   const sealed: Sealed = { ...position, query: digest(list), expires: Date.now() + CURSOR_SECONDS * 1000 }
   return box.seal(JSON.stringify(sealed), contextOf(list.directoryId)).toString('base64url')
 }
@@ -43,10 +40,7 @@ export function sealCursor(
 /**
  * @throws {AppError} `scim_invalid_cursor` for what is no cursor of this directory and query, `scim_expired_cursor`
  */
-export function openCursor(
-  box: SecretBox,
-  { cursor, ...list }: CursorList & { cursor: string },
-): Position {
+export function openCursor(box: SecretBox, { cursor, ...list }: CursorList & { cursor: string }): Position {
   if (cursor === '') return { type: 0 }
   const sealed = unseal(box, list.directoryId, cursor)
   if (sealed?.query !== digest(list)) {
