@@ -4,20 +4,26 @@ import { AppError } from '../errors.ts'
 /**
  * What one directory may ask of one replica, so that no directory takes the service from the others: requests a second on
  * average with a burst above it (a token bucket), and requests at a time. Memory suffices: the bound is there for the replica.
+ *
+ * A request that comes a little early waits for its turn, since a client that is told to come again loses more time than
+ * that, and many told so at once come at once again. Only who would wait too long is refused.
  */
 export interface Limits {
   /**
    * Counts a request in.
-   * @returns what to call when it is over
+   * @returns how long it has to wait for its turn, in milliseconds, and what to call when it is over
    * @throws {AppError} `rate_limited`, with the seconds after which there is room again
    */
-  enter: (directoryId: string) => () => void
-  /** Counts further operations of a request that has many, after the fact. */
+  enter: (directoryId: string) => { waitMs: number; leave: () => void }
+  /** Counts further operations of a request that has many, after the fact; they do not hold up others for longer than a wait. */
   charge: (directoryId: string, operations: number) => void
 }
 
+/** The longest wait for a turn. */
+const MAX_WAIT_MS = 2_000
+
 interface Usage {
-  /** Requests that could be made at once at the time. */
+  /** Requests that could be made at once at the time; below zero, those that wait. */
   tokens: number
   at: number
   inFlight: number
@@ -42,19 +48,23 @@ export function createLimits(
   return {
     enter(directoryId) {
       const usage = usageOf(directoryId)
-      if (usage.tokens < 1) throw tooMany(Math.ceil((1 - usage.tokens) / scimRequestsPerSecond))
+      const waitMs = Math.max(0, Math.ceil(((1 - usage.tokens) / scimRequestsPerSecond) * 1000))
+      if (waitMs > MAX_WAIT_MS) throw tooMany(Math.ceil(waitMs / 1000))
       if (usage.inFlight >= scimConcurrentRequests) throw tooMany(1)
       usage.tokens -= 1
       usage.inFlight += 1
       let isIn = true
-      return () => {
+      const leave = () => {
         if (!isIn) return
         isIn = false
         usage.inFlight -= 1
       }
+      return { waitMs, leave }
     },
     charge(directoryId, operations) {
-      usageOf(directoryId).tokens -= operations
+      const usage = usageOf(directoryId)
+      const longestDebt = 1 - (MAX_WAIT_MS / 1000) * scimRequestsPerSecond
+      usage.tokens = Math.min(usage.tokens, Math.max(usage.tokens - operations, longestDebt))
     },
   }
 }

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
 import type { Db } from '../db/database.ts'
@@ -40,9 +41,10 @@ export async function scim(app: FastifyInstance, { config, db, box }: ScimPlugin
         const caller = await authenticator.authenticate(shownBy(request))
         request.caller = caller
         request.actor = { type: 'directory', id: caller.directoryId, workspaceId: caller.workspaceId }
-        const leave = limits.enter(caller.directoryId)
+        const { waitMs, leave } = limits.enter(caller.directoryId)
         // Whichever comes: the second is there for clients that hang up.
         reply.raw.once('finish', leave).once('close', leave)
+        if (waitMs > 0) await delay(waitMs)
       })
       const options = { config, db, box, limits, anchors: createAnchors() }
       await directory.register(discoveryRoutes, options)
