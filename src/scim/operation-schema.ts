@@ -182,6 +182,8 @@ export function operationSchema(operation: DescribedOperation): object {
         status === 204
           ? { description: 'Done' }
           : { description: summary, ...json(bodies[answerBody(method, { path, isOne, type })]) },
+      ...(method === 'PATCH' &&
+        type === 'Group' && { 204: { description: 'Done, where no `attributes` are asked for' } }),
       ...refusals(method, { isOne, type }),
     },
   }
