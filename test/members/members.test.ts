@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
 import { getSessionById } from '../../src/members/sessions.ts'
+import { makeOpaqueToken } from '../../src/opaque-token.ts'
 import { uuid7 } from '../../src/uuid7.ts'
 import { bearer, makeApp, makeWorkspace, serviceHeaders } from '../helpers/app.ts'
 
@@ -246,6 +247,26 @@ t.test('a session that began while access was being ended does not come back wit
   await send('POST', `/${ana}/reactivate`)
   await t.rejects(getSessionById(test.db, slow), { code: 'session_ended' }, 'not even now')
   t.match(await getSessionById(test.db, await start()), { memberId: ana })
+})
+
+t.test('a deactivation through one replica is refused by another on the very next request', async t => {
+  const { send, addMember, workspaceId } = await makeWorld()
+  const other = await makeApp(t, { beside: test })
+  const ana = await addMember('ana')
+  const { token, hash: token_hash } = makeOpaqueToken('ses', workspaceId)
+  const proof = {
+    issuer: 'https://idp.example.com',
+    subject: 'ana',
+    idle_minutes: 60,
+    expires_at: '2099-01-01T00:00:00Z',
+  }
+  const session = { workspace_id: workspaceId, id: uuid7(), member_id: ana, token_hash, ...proof }
+  await test.db.insertInto('sessions').values(session).execute()
+  const ask = async () =>
+    (await other.app.inject({ url: '/v1/session', headers: { authorization: `Bearer ${token}` } })).statusCode
+  t.equal(await ask(), 200)
+  t.equal((await send('POST', `/${ana}/deactivate`)).statusCode, 200)
+  t.equal(await ask(), 401)
 })
 
 t.test('whom a directory calls inactive only the directory lets in again', async t => {
