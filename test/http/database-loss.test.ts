@@ -112,7 +112,12 @@ t.test('a connection lost or silent between two statements ends their transactio
   t.same((await sql`SELECT 1 AS one`.execute(db)).rows, [{ one: 1 }])
   t.equal((await app.inject({ url: '/readyz' })).statusCode, 200)
 
-  const failure = failureOf(server.silence)
+  const silent = Promise.withResolvers<void>()
+  const failure = failureOf(() => {
+    server.silence()
+    silent.resolve()
+  })
+  await silent.promise
   t.match((await app.inject({ url: '/readyz' })).json(), { status: 503, code: 'unavailable' })
   t.match(databaseRefusal(await failure), { code: 'unavailable' })
   server.hangUp()
