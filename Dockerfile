@@ -11,7 +11,7 @@ ENV NODE_ENV=production HOST=0.0.0.0
 WORKDIR /app
 # Owned by root and read-only for the account that runs it: the service writes nothing to disk.
 COPY --from=install /app/node_modules node_modules
-COPY package.json LICENSE ./
+COPY package.json LICENSE openapi.yaml ./
 COPY migrations migrations
 COPY scripts/migrate.ts scripts/migrate.ts
 COPY src src

@@ -5,7 +5,7 @@ import { pino } from 'pino'
 import { buildApp } from '../src/app.ts'
 import { readConfig } from '../src/config.ts'
 import { openDatabase } from '../src/db/database.ts'
-import { openApiYaml } from '../src/openapi.ts'
+import { describeRoutes, openApiYaml } from '../src/openapi.ts'
 
 const config = readConfig({})
 // Connects on first use, which never comes.
@@ -13,7 +13,8 @@ const db = openDatabase({ url: config.databaseUrl })
 const assistKeys = async () => {
   throw new Error('Nobody calls the service that only describes itself.')
 }
-const app = await buildApp({ config, db, logger: pino({ level: 'silent' }), assistKeys })
+const logger = pino({ level: 'silent' })
+const app = await buildApp({ config, db, logger, assistKeys, observer: describeRoutes })
 await writeFile(join(import.meta.dirname, '../openapi.yaml'), await openApiYaml(app))
 await app.close()
 await db.destroy()

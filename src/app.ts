@@ -1,7 +1,7 @@
 import cookie from '@fastify/cookie'
 import cors from '@fastify/cors'
 import fastify, { LogController } from 'fastify'
-import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { JWTVerifyGetKey } from 'jose'
 import { explainRoutes } from './access/explain-routes.ts'
 import { memberRoutes } from './access/member-routes.ts'
@@ -14,13 +14,14 @@ import { directoryRoutes } from './directories/routes.ts'
 import { AppError } from './errors.ts'
 import { authenticator, guardSettings, guardWorkspace } from './http/admin-auth.ts'
 import { assistTokenVerifier } from './http/assist-token.ts'
-import { openApiDocument } from './http/document.ts'
+import { docsRoutes } from './http/docs.ts'
 import { healthRoutes } from './http/health.ts'
 import { logRequests } from './http/log.ts'
 import { problemErrors, sendProblem } from './http/problem.ts'
 import { answerConnectionError, maxHeaderBytes, refuseEncodedBodies } from './http/raw-requests.ts'
 import { toAppError } from './http/refusal.ts'
 import { refuseUnreadInput } from './http/unread-input.ts'
+import { zodCompilers } from './http/validation.ts'
 import { createAccessTokens } from './login/access-tokens.ts'
 import { backchannelLogoutRoutes } from './login/backchannel-logout-routes.ts'
 import { initiateRoutes } from './login/initiate-routes.ts'
@@ -56,6 +57,8 @@ export interface AppOptions {
   assistKeys: JWTVerifyGetKey
   /** How identity providers are reached, over what the settings say: tests have a small internet of their own. */
   outbound?: Partial<OutboundOptions> & { failureStepMs?: number }
+  /** A plugin that sees every route as it is made, such as the one that describes them. */
+  observer?: FastifyPluginAsync
 }
 
 /** The service: every plugin, in order. Tests build the same app. */
@@ -65,11 +68,13 @@ export async function buildApp({
   logger,
   assistKeys,
   outbound = {},
+  observer,
 }: AppOptions): Promise<FastifyInstance> {
   const app = fastify({
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: uuid7,
+    schemaController: { compilersFactory: zodCompilers },
     trustProxy: config.trustedProxies.length > 0 ? config.trustedProxies : false,
     bodyLimit: 262_144,
     forceCloseConnections: 'idle',
@@ -124,10 +129,11 @@ export async function buildApp({
     // OPTIONS from what is no browser is answered like any preflight, and not as a malformed one.
     strictPreflight: false,
   })
-  await app.register(openApiDocument)
+  if (observer) await app.register(observer)
 
   // Open to all
   await app.register(healthRoutes, { db })
+  await app.register(docsRoutes)
   await app.register(clientKeyRoutes, { db })
   await app.register(loginRoutes, { config, db, box, providers })
   await app.register(initiateRoutes, { config, db, box })

@@ -4,7 +4,7 @@ import { Validator } from '@seriousme/openapi-schema-validator'
 import t from 'tap'
 import { parse } from 'yaml'
 import { problemStatus } from '../src/http/problem.ts'
-import { openApiYaml } from '../src/openapi.ts'
+import { describeRoutes, openApiYaml } from '../src/openapi.ts'
 import { makeApp } from './helpers/app.ts'
 
 interface Body {
@@ -39,8 +39,24 @@ const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
 )
 
 t.test('openapi.yaml is what the routes say, whatever the settings: `npm run openapi`', async t => {
-  const { app } = await makeApp(t)
+  const { app } = await makeApp(t, { options: { observer: describeRoutes } })
   t.equal(text, await openApiYaml(app))
+})
+
+t.test('/docs shows that document, from local files alone', async t => {
+  const { app } = await makeApp(t)
+  const page = await app.inject('/docs')
+  t.equal(page.statusCode, 200)
+  t.match(page.headers['content-type'], /^text\/html/)
+  const files = [...page.body.matchAll(/(?:href|src)="([^"]+)"/g)].map(([, file]) => new URL(file!, 'http://here/docs'))
+  t.ok(files.length > 4)
+  for (const { host, pathname } of files) {
+    t.equal(host, 'here')
+    t.equal((await app.inject(pathname)).statusCode, 200, pathname)
+  }
+  t.same((await app.inject('/docs/json')).json(), document)
+  t.match((await app.inject('/docs/nothing')).json(), { status: 404, code: 'not_found' })
+  t.equal((await app.inject({ method: 'HEAD', url: '/docs' })).body, '')
 })
 
 t.test('openapi.yaml is valid OpenAPI 3.1', async t => {

@@ -1,13 +1,6 @@
 import type { FastifyError } from 'fastify'
-import type { z } from 'zod'
 import { databaseRefusal } from '../db/database.ts'
-import { AppError, type FieldError } from '../errors.ts'
-
-/** One fault as fastify-zod-openapi reports it. */
-interface Validation {
-  message?: string
-  params: { issue: z.core.$ZodIssue }
-}
+import { AppError } from '../errors.ts'
 
 /**
  * Any thrown value as the one kind of refusal that the edges shape into an answer. What nobody foresaw becomes
@@ -15,8 +8,7 @@ interface Validation {
  */
 export function toAppError(error: unknown): AppError {
   if (error instanceof AppError) return error
-  const { code, validation, validationContext, statusCode } = error as FastifyError & { validation?: Validation[] }
-  if (validation) return invalid(validation, validationContext ?? 'body')
+  const { code, statusCode } = error as FastifyError
   switch (code) {
     case 'FST_ERR_CTP_INVALID_JSON_BODY':
     case 'FST_ERR_CTP_EMPTY_JSON_BODY':
@@ -50,29 +42,4 @@ function ofFramework(statusCode: number): AppError {
   if (statusCode === 405) return new AppError('method_not_allowed', 'This URL does not take this method.')
   if (statusCode === 415) return new AppError('unsupported_media_type', 'Send the body as application/json.')
   return new AppError('invalid', 'The request is not one that this service can read.')
-}
-
-const places: Record<string, string> = { querystring: 'query', params: 'path', headers: 'header', body: 'body' }
-
-function invalid(validation: Validation[], context: string): AppError {
-  const errors = validation.flatMap(fieldErrors)
-  const place = places[context] ?? context
-  const first = errors[0]
-  const at = first?.pointer ? ` at ${first.pointer}` : ''
-  return new AppError('invalid', `The request ${place} is not valid${at}: ${first?.message ?? 'see errors'}.`, {
-    errors,
-  })
-}
-
-function fieldErrors({ message = 'is not valid', params: { issue } }: Validation): FieldError[] {
-  if (issue.code !== 'unrecognized_keys') return [{ pointer: pointerTo(issue.path), message }]
-  return issue.keys.map(key => ({
-    pointer: pointerTo([...issue.path, key]),
-    message: 'is not known here, leave it out',
-  }))
-}
-
-/** A JSON pointer (RFC 6901): empty for the whole. */
-function pointerTo(path: readonly PropertyKey[]): string {
-  return path.map(each => `/${String(each).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
 }

@@ -1,6 +1,7 @@
-import { validatorCompiler } from 'fastify-zod-openapi'
+import type { FastifySchemaCompiler, FastifyServerOptions } from 'fastify'
+import type { FastifySerializerCompiler } from 'fastify/types/schema.js'
 import { z } from 'zod'
-import { AppError } from '../errors.ts'
+import { AppError, type FieldError } from '../errors.ts'
 
 /** Faults in words for the admin who made them, whatever schema finds them; a schema's own message comes first. */
 z.config({ customError: issue => faultMessage(issue) })
@@ -56,16 +57,58 @@ function size(origin: string): string {
 
 /**
  * The validator of every route: what Postgres cannot store as text (NUL, half of a surrogate pair) is refused wherever it
- * stands, before the route's own schema is asked.
+ * stands, before the route's own schema is asked. Schemas that are not of zod only describe.
  */
-export const validate: typeof validatorCompiler = context => {
-  const bySchema = validatorCompiler(context)
-  return data => {
-    const pointer = findUnstorable(data)
-    if (pointer === undefined) return bySchema(data)
-    const message = 'must not hold NUL characters or unpaired surrogates'
-    return { error: new AppError('invalid', `The text at ${pointer} ${message}.`, { errors: [{ pointer, message }] }) }
+const validate: FastifySchemaCompiler<unknown> = ({ schema, httpPart = 'body' }) => {
+  const zod = schema instanceof z.ZodType ? schema : z.unknown()
+  return input => {
+    const pointer = findUnstorable(input)
+    if (pointer !== undefined) {
+      const message = 'must not hold NUL characters or unpaired surrogates'
+      return {
+        error: new AppError('invalid', `The text at ${pointer} ${message}.`, { errors: [{ pointer, message }] }),
+      }
+    }
+    const { success, data, error } = zod.safeParse(input)
+    return success ? { value: data } : { error: invalid(error.issues, httpPart) }
   }
+}
+
+/** The serialiser of every route: an answer that is not what its schema says is a fault of ours. */
+const serialize: FastifySerializerCompiler<unknown> = ({ schema }) => {
+  const zod = schema instanceof z.ZodType ? schema : z.unknown()
+  return answer => JSON.stringify(zod.parse(answer))
+}
+
+/**
+ * Both, in place of Fastify's own for JSON Schema, which are then not even loaded. The types know of no others.
+ */
+export const zodCompilers = {
+  buildValidator: () => validate,
+  buildSerializer: () => serialize,
+} as unknown as NonNullable<NonNullable<FastifyServerOptions['schemaController']>['compilersFactory']>
+
+const places: Record<string, string> = { querystring: 'query', params: 'path', headers: 'header', body: 'body' }
+
+function invalid(issues: readonly z.core.$ZodIssue[], part: string): AppError {
+  const errors = issues.flatMap(fieldErrors)
+  const first = errors[0]
+  const at = first?.pointer ? ` at ${first.pointer}` : ''
+  const message = `The request ${places[part] ?? part} is not valid${at}: ${first?.message ?? 'see errors'}.`
+  return new AppError('invalid', message, { errors })
+}
+
+function fieldErrors(issue: z.core.$ZodIssue): FieldError[] {
+  if (issue.code !== 'unrecognized_keys') return [{ pointer: pointerTo(issue.path), message: issue.message }]
+  return issue.keys.map(key => ({
+    pointer: pointerTo([...issue.path, key]),
+    message: 'is not known here, leave it out',
+  }))
+}
+
+/** A JSON pointer (RFC 6901): empty for the whole. */
+function pointerTo(path: readonly PropertyKey[]): string {
+  return path.map(each => `/${String(each).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
 }
 
 /** The JSON pointer (RFC 6901) of the first text, or name, that cannot be stored. */
