@@ -200,6 +200,7 @@ function showWhatToTry({ baseUrl, workspaceId, adminToken, frontEnd }: World, di
   const workspaceUrl = `${baseUrl}/v1/workspaces/${workspaceId}`
   console.log(`
 Sign in yourself:  ${frontEnd.origin}
+Make a login test: ${frontEnd.origin}/admin
 Documentation:     ${baseUrl}/docs
 
 Admin token (12 h):

@@ -2,6 +2,7 @@ import { access } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { chromium, type BrowserContext, type Page } from 'playwright-core'
 import t, { type Test } from 'tap'
+import type { Answer } from '../scripts/demo/narration.ts'
 import { startWorld, type World } from '../scripts/demo/world.ts'
 
 /** The demo's front-end in a real browser: what CORS, cookies, CSP and redirects really let happen. */
@@ -46,6 +47,7 @@ async function openTab(context: BrowserContext, troubles: string[]) {
     click,
     begin: async () => {
       await page.goto(frontEnd.origin)
+      await page.locator('#password:visible, #sso-only:visible').waitFor()
       await click('Sign in with SSO')
       await page.getByRole('heading', { name: 'Sign in as' }).waitFor()
     },
@@ -53,6 +55,16 @@ async function openTab(context: BrowserContext, troubles: string[]) {
       await click(name)
       await page.waitForURL(`${frontEnd.origin}/sso/complete*`)
       await shows('POST /v1/sessions: 201')
+    },
+    /** As a script of the front-end would, with the browser's cookies. */
+    call: async (method: string, path: string, body?: object): Promise<Pick<Answer, 'status' | 'body'>> => {
+      const given = { url: baseUrl + path, method, body: body && JSON.stringify(body) }
+      return page.evaluate(async ({ url, ...request }) => {
+        const headers = request.body === undefined ? {} : { 'content-type': 'application/json' }
+        const reply = await fetch(url, { ...request, headers, credentials: 'include' } as RequestInit)
+        const text = await reply.text()
+        return { status: reply.status, body: text === '' ? undefined : JSON.parse(text) }
+      }, given)
     },
     whoAmI: async () => {
       const answer = page.waitForResponse(
@@ -170,6 +182,70 @@ t.test("the tile in the provider's portal signs in, and leads where it points to
   t.same(troubles, [])
 })
 
+t.test('a login test ends in its report, on a page of the front-end, and in no session', async t => {
+  const { context, troubles, openTab: newTab } = await openBrowser(t)
+  const { page, output, shows, click } = await newTab()
+  await page.goto(`${frontEnd.origin}/admin`)
+  await click('Test the sign-in')
+  await click('Alex Ash')
+  await page.waitForURL(`${frontEnd.origin}/sso/test?*`)
+  await shows('The test has failed.')
+  const report = await output.textContent()
+  t.match(report, /^pass id_token: .+$/m)
+  t.match(report, /^fail domain: .+\n +Add the domain to allowedDomains/m)
+  t.match(report, /^Decision: refuse$/m)
+  t.match(report, /^Claim email \(.+\): a…@example\.org$/m, 'masked')
+  t.equal(await sessionCookie(context), undefined)
+  t.same(troubles, [])
+})
+
+// The last one: it closes the workspace to everything else.
+t.test(
+  'an enforced workspace: no password, in by the provider, and back by a recovery code to the settings only',
+  async t => {
+    const { troubles, openTab: newTab } = await openBrowser(t)
+    const owner = await newTab()
+    await owner.begin()
+    await owner.finish('Robin Reed')
+    const { member } = await (await owner.whoAmI()).json()
+    const workspace = `/v1/workspaces/${workspaceId}`
+    const { adminToken } = world
+    await send('PATCH', {
+      path: `${workspace}/members/${member.id}`,
+      token: adminToken,
+      body: { role: 'owner', grant: 'locked' },
+    })
+    const { codes } = (await owner.call('POST', `${workspace}/sso-config/recovery-codes`)).body
+    const { verdict } = (await owner.call('GET', `${workspace}/sso-config/enforcement`)).body
+    const { lockedOutMembers } = verdict
+    t.match(await owner.call('PUT', `${workspace}/sso-config/enforcement`, { lockedOutMembers }), { status: 200 })
+
+    await t.rejects(send('GET', { path: `${workspace}/members`, token: adminToken }), { message: /sso_required/ })
+    const someone = await openBrowser(t)
+    const { page, finish, begin, whoAmI } = await someone.openTab()
+    await page.goto(frontEnd.origin)
+    await page.getByText('This workspace is entered by SSO only.').waitFor()
+    t.notOk(await page.getByText('Or with a password').isVisible(), 'login-options has closed it')
+    await begin()
+    await finish('Sam Stone')
+    t.equal((await whoAmI()).status(), 200, 'the provider lets people in')
+
+    const back = await openBrowser(t)
+    const recovering = await back.openTab()
+    await recovering.page.goto(`${frontEnd.origin}/sso/recover`)
+    await recovering.page.getByLabel('E-mail address').fill('robin@example.com')
+    await recovering.page.getByLabel('Recovery code').fill(codes[0])
+    await recovering.click('Get at the SSO settings')
+    await recovering.shows('POST /v1/recovery-sessions: 201')
+    t.match(await sessionCookie(back.context), { httpOnly: true })
+    t.match(await recovering.call('GET', `${workspace}/sso-config`), { status: 200, body: { enforced: true } })
+    t.match(await recovering.call('GET', `${workspace}/members`), { status: 403, body: { code: 'recovery_limited' } })
+    t.match(await recovering.call('GET', '/v1/session'), { body: { method: 'recovery', accessToken: null } })
+    t.match(await recovering.call('DELETE', `${workspace}/sso-config/enforcement`), { status: 204 })
+    t.same(troubles, [])
+  },
+)
+
 async function signOutAtProvider(page: Page): Promise<void> {
   const ended = page.waitForResponse(each => each.url().includes('/session/end/') && each.request().method() === 'POST')
   await page.goto(`${provider.issuer}/session/end`)
@@ -178,14 +254,15 @@ async function signOutAtProvider(page: Page): Promise<void> {
 
 async function configure({ serviceToken, adminToken, client }: World): Promise<void> {
   const workspace = `/v1/workspaces/${workspaceId}`
-  await put(workspace, serviceToken, { name: 'acme' })
-  const sso = { issuer: provider.issuer, ...client, autoProvision: true, allowedDomains: ['example.com'] }
-  await put(`${workspace}/sso-config`, adminToken, sso)
+  await send('PUT', { path: workspace, token: serviceToken, body: { name: 'acme' } })
+  const body = { issuer: provider.issuer, ...client, autoProvision: true, allowedDomains: ['example.com'] }
+  await send('PUT', { path: `${workspace}/sso-config`, token: adminToken, body })
 }
 
-async function put(path: string, token: string, body: object): Promise<void> {
-  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
-  const reply = await fetch(`${baseUrl}${path}`, { method: 'PUT', headers, body: JSON.stringify(body) })
+async function send(method: string, call: { path: string; token: string; body?: object }): Promise<void> {
+  const headers = { authorization: `Bearer ${call.token}`, ...(call.body && { 'content-type': 'application/json' }) }
+  const body = call.body && JSON.stringify(call.body)
+  const reply = await fetch(`${baseUrl}${call.path}`, { method, headers, ...(body !== undefined && { body }) })
   if (!reply.ok) throw new Error(await reply.text())
 }
 

@@ -7,23 +7,53 @@ import { join } from 'node:path'
 export interface FrontEnd {
   origin: string
   /** Tells the pages where the service is, which starts after the front-end because it must know its origin. */
-  connectTo: (serviceUrl: string) => void
+  connectTo: (service: Service) => void
   close: () => Promise<void>
 }
 
-const pages: Record<string, { title: string; body: string }> = {
-  '/': { title: 'Assist', body: '<p><button id="sign-in">Sign in with SSO</button></p>' },
+interface Service {
+  url: string
+  /** Of the admin who is signed in at Assist, for the pages that are an admin's. */
+  adminToken: string
+}
+
+interface Page {
+  title: string
+  body: string
+  isAdmins?: boolean
+}
+
+const pages: Record<string, Page> = {
+  '/': {
+    title: 'Assist',
+    body:
+      '<p><button id="sign-in">Sign in with SSO</button></p>' +
+      '<p id="password" hidden>Or with a password, at Assist.</p>' +
+      '<p id="sso-only" hidden>This workspace is entered by SSO only. <a href="/sso/recover">I am an owner with a recovery code</a></p>',
+  },
+  '/admin': {
+    title: 'Assist: settings',
+    body: '<p><button id="test">Test the sign-in</button></p>',
+    isAdmins: true,
+  },
   '/sso/complete': {
     title: 'Signed in',
     body: '<p><button id="session">Who am I?</button> <button id="sign-out">Sign out</button></p>',
   },
   '/sso/start': { title: 'Signing in', body: '' },
   '/sso/error': { title: 'Sign-in failed', body: '<p><a id="retry" href="/">Try again</a></p>' },
+  '/sso/test': { title: 'Login test', body: '<p><a href="/admin">Back to the settings</a></p>', isAdmins: true },
+  '/sso/recover': {
+    title: 'Recovery',
+    body:
+      '<form id="recovery"><p><label>E-mail address <input name="email" type="email"></label></p>' +
+      '<p><label>Recovery code <input name="code"></label></p><p><button>Get at the SSO settings</button></p></form>',
+  },
 }
 
 export async function startFrontEnd({ workspaceId }: { workspaceId: string }): Promise<FrontEnd> {
   const script = await readFile(join(import.meta.dirname, 'page.js'))
-  let serviceUrl = ''
+  let service: Service = { url: '', adminToken: '' }
   const server = createServer((request, response) => {
     const { pathname } = new URL(request.url ?? '/', 'http://localhost')
     if (pathname === '/page.js') return response.writeHead(200, { 'content-type': 'text/javascript' }).end(script)
@@ -34,15 +64,15 @@ export async function startFrontEnd({ workspaceId }: { workspaceId: string }): P
       'cache-control': 'no-store',
       // The code in the address must not go along to anywhere.
       'referrer-policy': 'no-referrer',
-      'content-security-policy': `default-src 'none'; script-src 'self'; connect-src ${serviceUrl}`,
+      'content-security-policy': `default-src 'none'; script-src 'self'; connect-src ${service.url}`,
     }
-    return response.writeHead(200, headers).end(render(page, { serviceUrl, workspaceId }))
+    return response.writeHead(200, headers).end(render(page, { service, workspaceId }))
   })
   await new Promise<void>(listening => void server.listen(0, 'localhost', listening))
   return {
     origin: `http://localhost:${(server.address() as AddressInfo).port}`,
-    connectTo: url => {
-      serviceUrl = url
+    connectTo: started => {
+      service = started
     },
     close: async () => {
       await new Promise(closed => {
@@ -54,11 +84,12 @@ export async function startFrontEnd({ workspaceId }: { workspaceId: string }): P
 }
 
 function render(
-  { title, body }: { title: string; body: string },
-  { serviceUrl, workspaceId }: { serviceUrl: string; workspaceId: string },
+  { title, body, isAdmins = false }: Page,
+  { service, workspaceId }: { service: Service; workspaceId: string },
 ): string {
+  const admin = isAdmins ? ` data-admin-token="${service.adminToken}"` : ''
   return `<!doctype html>
-<html lang="en" data-service="${serviceUrl}" data-workspace="${workspaceId}">
+<html lang="en" data-service="${service.url}" data-workspace="${workspaceId}"${admin}>
 <meta charset="utf-8">
 <title>${title}</title>
 <h1>${title}</h1>

@@ -1,5 +1,5 @@
 // The pages' script: all that a front-end must do to sign people in through the service.
-const { service, workspace } = document.documentElement.dataset
+const { service, workspace, adminToken } = document.documentElement.dataset
 const output = document.querySelector('#output')
 const parameters = new URLSearchParams(location.search)
 
@@ -7,15 +7,29 @@ const buttons = {
   '#sign-in': () => startSignIn(),
   '#session': () => call('GET', '/v1/session'),
   '#sign-out': signOut,
+  '#test': startTest,
 }
 for (const [selector, action] of Object.entries(buttons)) {
   document.querySelector(selector)?.addEventListener('click', () => void action())
 }
 
+document.querySelector('#recovery')?.addEventListener('submit', event => {
+  event.preventDefault()
+  void recover(new FormData(event.target))
+})
+
+if (location.pathname === '/') void showWays()
 if (location.pathname === '/sso/complete') void redeemCode()
 if (location.pathname === '/sso/error') showError()
 if (location.pathname === '/sso/start') void startInitiated()
+if (location.pathname === '/sso/test') void showTest()
 if (location.pathname === '/' && parameters.has('state')) showSignedOut()
+
+/** Which ways in are open is for the service to say: a password never where the workspace enforces SSO. */
+async function showWays() {
+  const { answer } = await request('POST', '/v1/login-options', { workspaceId: workspace })
+  if (answer) document.querySelector(answer.passwordOpen ? '#password' : '#sso-only').hidden = false
+}
 
 /** Keeps a secret here and sends its hash along: whoever else gets hold of the code cannot redeem it. */
 async function startSignIn(wishes = { return_to: `${location.origin}/` }) {
@@ -61,16 +75,51 @@ function showError() {
   if (retry?.startsWith(`${service}/`)) document.querySelector('#retry').href = retry
 }
 
+/** A sign-in that ends in a report: of the saved configuration here; the body could be a draft of another. */
+async function startTest() {
+  const test = await call('POST', `/v1/workspaces/${workspace}/sso-config/login-tests`, {})
+  if (test?.startUrl) location.assign(test.startUrl)
+}
+
+async function showTest() {
+  const [of, id] = ['workspace', 'test'].map(name => encodeURIComponent(parameters.get(name) ?? ''))
+  const test = await call('GET', `/v1/workspaces/${of}/sso-config/login-tests/${id}`)
+  if (!test?.report) return
+  const { checks, claims, membership, role } = test.report
+  const lines = [
+    `The test has ${test.status}.`,
+    ...checks.map(({ name, result, message, fix }) => `${result} ${name}: ${message}${fix ? `\n     ${fix}` : ''}`),
+    ...(membership ? [`Decision: ${membership.decision}${role ? `, as ${role.value}` : ''}`] : []),
+    ...claims.map(({ name, value, source }) => `Claim ${name} (${source}): ${value}`),
+  ]
+  output.textContent = lines.join('\n')
+}
+
+/** For an owner, while SSO is enforced and the provider is of no use: a session for the SSO settings, and no other. */
+async function recover(form) {
+  await call('POST', '/v1/recovery-sessions', { workspaceId: workspace, ...Object.fromEntries(form) })
+}
+
 /** `credentials: include` lets the session cookie come and go: the service is the same site on another port. */
-async function call(method, path, body) {
+async function request(method, path, body, token) {
   const response = await fetch(service + path, {
     method,
     credentials: 'include',
-    ...(body && { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
+    headers: {
+      ...(token && { authorization: `Bearer ${token}` }),
+      ...(body && { 'content-type': 'application/json' }),
+    },
+    ...(body && { body: JSON.stringify(body) }),
   })
   const text = await response.text()
-  const answer = text === '' ? undefined : JSON.parse(text)
-  output.textContent = `${method} ${path}: ${response.status}\n${JSON.stringify(answer, null, 2) ?? ''}`
+  return { status: response.status, answer: text === '' ? undefined : JSON.parse(text) }
+}
+
+/** An admin comes with Assist's own token and, where the workspace is entered by SSO only, with the session. */
+async function call(method, path, body) {
+  const first = await request(method, path, body, adminToken)
+  const { status, answer } = first.answer?.code === 'sso_required' ? await request(method, path, body) : first
+  output.textContent = `${method} ${path}: ${status}\n${JSON.stringify(answer, null, 2) ?? ''}`
   return answer
 }
 

@@ -75,7 +75,9 @@ export async function startWorld({ port }: { port?: number | undefined }): Promi
       return { config: readSettings, app: built, sign: issuer.sign }
     })
     closers.push(() => app.close())
-    frontEnd.connectTo(config.publicUrl)
+    const owner = { sub: 'demo-owner', workspace: workspaceId, role: 'owner' }
+    const adminToken = await sign(owner, '12h')
+    frontEnd.connectTo({ url: config.publicUrl, adminToken })
 
     const client = { clientId: 'assist', clientSecret: 'known-to-the-demo-only' }
     const { redirectUri, backchannelLogoutUri } = ssoUrls(config.publicUrl, workspaceId)
@@ -84,12 +86,11 @@ export async function startWorld({ port }: { port?: number | undefined }): Promi
     const provider = await startQuietProvider({ accounts, clients })
     closers.push(provider.close)
 
-    const owner = { sub: 'demo-owner', workspace: workspaceId, role: 'owner' }
     return {
       baseUrl: config.publicUrl,
       workspaceId,
       serviceToken: await sign({ sub: 'assist-back-end', scope: config.assistServiceScope }, '12h'),
-      adminToken: await sign(owner, '12h'),
+      adminToken,
       client,
       provider,
       frontEnd,
