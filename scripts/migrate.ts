@@ -1,5 +1,6 @@
 // Brings the database of DATABASE_URL to this release: `npm run migrate`, before replicas start with MIGRATE_ON_START=false.
 import { ConfigError, readConfig } from '../src/config.ts'
+import { unreachableDatabase } from '../src/db/database.ts'
 import { migrate } from '../src/db/migrate.ts'
 
 try {
@@ -7,7 +8,10 @@ try {
   if (databaseUrl === 'postgres://embedded') {
     throw new ConfigError('Set DATABASE_URL: the embedded database of development migrates itself at `npm start`.')
   }
-  const applied = await migrate(databaseUrl)
+  const applied = await migrate(databaseUrl).catch((error: unknown) => {
+    const sentence = unreachableDatabase(error, databaseUrl)
+    throw sentence === undefined ? error : new ConfigError(sentence)
+  })
   console.log(applied.length > 0 ? `Applied ${applied.join(', ')}.` : 'Nothing to do.')
 } catch (error) {
   console.error(error instanceof ConfigError ? error.message : error)

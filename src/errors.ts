@@ -8,6 +8,7 @@ export type ErrorCode =
   | 'malformed_json'
   | 'unsupported_media_type'
   | 'body_too_large'
+  | 'request_aborted'
   | 'method_not_allowed'
   | 'not_found'
   | 'conflict'

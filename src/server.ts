@@ -1,7 +1,7 @@
 import { createRemoteJWKSet } from 'jose'
 import { buildApp } from './app.ts'
 import { ConfigError, readConfig, type Config } from './config.ts'
-import { databaseRefusal, openDatabase } from './db/database.ts'
+import { openDatabase, unreachableDatabase } from './db/database.ts'
 import { migrate } from './db/migrate.ts'
 import { openDevelopmentIssuer } from './development-keys.ts'
 import { createLogger } from './http/log.ts'
@@ -87,11 +87,9 @@ async function migrateOrExit(): Promise<string[]> {
   try {
     return await migrate(databaseUrl)
   } catch (error) {
-    if (databaseRefusal(error)?.code !== 'unavailable') throw error
-    // Its host and port help; the rest of the URL may hold a password.
-    const { host } = new URL(databaseUrl)
-    const { code, message } = error as { code?: string; message: string }
-    console.error(`The database at ${host} (DATABASE_URL) cannot be reached: ${code ?? message}.`)
+    const sentence = unreachableDatabase(error, databaseUrl)
+    if (sentence === undefined) throw error
+    console.error(sentence)
     process.exit(1)
   }
 }

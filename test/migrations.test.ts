@@ -26,6 +26,22 @@ t.test('of three processes that migrate an empty database at once, one does and 
   ])
 })
 
+t.test('a database that is away or unknown is one sentence without the password, and exit code 1', async t => {
+  const unknown = new URL(onDatabase(process.env['TEST_ADMIN_URL']!, 'no_such_database'))
+  unknown.password = 'known-to-us'
+  for (const url of ['postgres://me:known-to-us@127.0.0.1:1/there', unknown.href]) {
+    const env = { ...process.env, DATABASE_URL: url }
+    const run = promisify(execFile)(process.execPath, [join(root, 'scripts/migrate.ts')], { env })
+    const { code, stderr } = await run.then(
+      () => ({ code: 0, stderr: '' }),
+      (error: { code: number; stderr: string }) => error,
+    )
+    t.equal(code, 1)
+    t.match(stderr, /^The database at [^\n]+ cannot be reached: [^\n]+\.\n$/)
+    t.notMatch(stderr, 'known-to-us')
+  }
+})
+
 t.test('a migration that fails leaves nothing behind, and the next attempt does it all', async t => {
   const url = await makeEmptyDatabase(t)
   // In the way of the last file: all the others have been applied when it fails.

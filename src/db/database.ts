@@ -117,11 +117,17 @@ const unavailableCodes = new Set([
   '08004',
   '08006',
   '25006', // read-only: a standby that has not been promoted yet
+  '28000',
+  '28P01',
+  '3D000',
   '53300',
   '57P01',
   '57P02',
   '57P03',
 ])
+
+/** A table or a column that this release needs is not there: it has started before its migrations. */
+const missingCodes = new Set(['42P01', '42703'])
 
 /**
  * The refusal that a database fault stands for, or undefined where it is no fault of the database but of our code.
@@ -142,6 +148,13 @@ export function databaseRefusal(error: unknown): AppError | undefined {
       cause: error,
     })
   }
+  if (code !== undefined && missingCodes.has(code)) {
+    return new AppError('unavailable', 'The service waits for its database to be migrated. Try again shortly.', {
+      retryAfter: 10,
+      detail: { missing: message },
+      cause: error,
+    })
+  }
   const lost =
     /^(Connection terminated|timeout exceeded when trying to connect|Client (has encountered|was closed)|Query read timeout)/.test(
       message ?? '',
@@ -153,6 +166,17 @@ export function databaseRefusal(error: unknown): AppError | undefined {
     })
   }
   return undefined
+}
+
+/**
+ * Why nothing could be asked of the database at all, in a sentence for whoever runs the service; undefined for any other
+ * fault. Of the URL it has host and port alone: the rest may hold a password.
+ */
+export function unreachableDatabase(error: unknown, url: string): string | undefined {
+  if (databaseRefusal(error)?.code !== 'unavailable') return undefined
+  const { code, message } = error as { code?: string; message: string }
+  const reason = [message, code].find(each => each !== undefined && each !== '') ?? 'no reason given'
+  return `The database at ${new URL(url).host} (DATABASE_URL) cannot be reached: ${reason}.`
 }
 
 /** Whether a statement failed because of this unique index. The transaction is then over; the caller refuses. */

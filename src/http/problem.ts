@@ -9,6 +9,7 @@ export const problemStatus: Record<ErrorCode, number> = {
   malformed_json: 400,
   unsupported_media_type: 415,
   body_too_large: 413,
+  request_aborted: 400,
   method_not_allowed: 405,
   not_found: 404,
   conflict: 409,

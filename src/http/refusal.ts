@@ -8,7 +8,11 @@ import { AppError } from '../errors.ts'
  */
 export function toAppError(error: unknown): AppError {
   if (error instanceof AppError) return error
-  const { code, statusCode } = error as FastifyError
+  const { code, statusCode, message } = error as FastifyError
+  // As Node says it of a body; a database that hangs up has the same code.
+  if (code === 'ECONNRESET' && message === 'aborted') {
+    return new AppError('request_aborted', 'The connection ended before the request had come in whole.')
+  }
   switch (code) {
     case 'FST_ERR_CTP_INVALID_JSON_BODY':
     case 'FST_ERR_CTP_EMPTY_JSON_BODY':

@@ -8,6 +8,7 @@ import { refusalReason, scimStatus } from './error.ts'
 /** What needs no entry: that something is not there, what is no fault of the request, and what has one of its own. */
 const unrecorded: ReadonlySet<ErrorCode> = new Set([
   'not_found',
+  'request_aborted',
   'rate_limited',
   'unavailable',
   'internal',

@@ -131,3 +131,26 @@ t.test('a database without the tables of this release is not ready, and says whi
   const { app } = await makeApp(t, { beside: { databaseUrl: server.url } as TestApp })
   t.match((await app.inject({ url: '/readyz' })).json(), { code: 'unavailable', detail: /0001_workspaces/ })
 })
+
+t.test('a request that needs what migrations have yet to bring is told to come back', async t => {
+  const test = await makeApp(t)
+  const { app, db } = test
+  const { url, headers } = await makeWorkspace(test)
+  const { id } = (
+    await app.inject({ method: 'POST', url: `${url}/directories`, headers, payload: { name: 'Okta' } })
+  ).json()
+  const { token } = (await app.inject({ method: 'POST', url: `${url}/directories/${id}/tokens`, headers })).json()
+  const scim = { url: `/scim/v2/${id}/Users`, headers: { authorization: `Bearer ${token}` } }
+  const admin = { url: `${url}/members`, headers }
+  for (const change of [
+    sql`ALTER TABLE members RENAME COLUMN role TO former_role`,
+    sql`ALTER TABLE members RENAME TO former_members`,
+  ]) {
+    await change.execute(db)
+    for (const request of [admin, { ...scim, method: 'POST' as const, payload: { userName: 'ana@example.com' } }]) {
+      const reply = await app.inject(request)
+      t.equal(reply.statusCode, 503, reply.body)
+      t.ok(Number(reply.headers['retry-after']) > 0)
+    }
+  }
+})
