@@ -1,6 +1,7 @@
 // Runs a TypeScript file with Node itself: `node scripts/run.mjs FILE [arguments]`.
 // Plain JavaScript, so that a Node that is too old can read it and say so, where a .ts file would only fail to load.
-import { resolve } from 'node:path'
+import module from 'node:module'
+import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 
 const oldestNode = 24
@@ -17,6 +18,10 @@ if (file === undefined) {
   console.error('Name the script to run: node scripts/run.mjs FILE [arguments]')
   process.exit(1)
 }
+
+// What was stripped and compiled once is read the next time: half of the time to start, and 15 MiB that would not be given
+// back. In our own folder, since whoever can write there decides what runs.
+module.enableCompileCache(join(import.meta.dirname, '../node_modules/.cache/node'))
 
 const script = resolve(file)
 process.argv = [node, script, ...rest]

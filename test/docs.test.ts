@@ -154,7 +154,8 @@ t.test('the image is built from files that are there, and starts the service as 
   for (const path of copied) t.ok(await exists(path), path)
   const stages = dockerfile.split(/^FROM /m)
   t.match(stages.at(-1), /\nUSER node\n/)
-  t.match(stages.at(-1), /\nCMD \["node", "src\/server.ts"\]\n/)
+  const [, command] = /\nCMD (\[.+\])\n/.exec(stages.at(-1)!)!
+  t.equal(`exec ${(JSON.parse(command!) as string[]).join(' ')}`, manifest.scripts['start'], 'as npm start does')
   t.match(dockerfile, /npm ci --omit=dev --omit=optional/)
 })
 

@@ -1,10 +1,15 @@
 import { join } from 'node:path'
+import packageJson from '../../package.json' with { type: 'json' }
 import { readConfig } from '../../src/config.ts'
 import { openDevelopmentIssuer } from '../../src/development-keys.ts'
 import { uuid7 } from '../../src/uuid7.ts'
 import type { Contender, Tenant } from './contender.ts'
 
-const server = join(import.meta.dirname, '../../src/server.ts')
+/** As `npm start` runs it: `exec node [flags] scripts/run.mjs src/server.ts`. */
+const start = packageJson.scripts.start
+  .split(' ')
+  .slice(2)
+  .map(word => (word.startsWith('--') ? word : join(import.meta.dirname, '../..', word)))
 
 /** Tenants are made in this order, and ids grow with time. */
 const firstDirectory = '(SELECT id FROM directories ORDER BY id LIMIT 1)'
@@ -14,7 +19,7 @@ export const service: Contender = {
   // It migrates by itself.
   prepare: async () => {},
   command: ({ databaseUrl, port }) => ({
-    args: [server],
+    args: start,
     // Its own defaults but for the limits that hold off a flood from one directory or address.
     environment: {
       NODE_ENV: 'development',
