@@ -6,7 +6,8 @@ import { migrate } from './db/migrate.ts'
 import { openDevelopmentIssuer } from './development-keys.ts'
 import { createLogger } from './http/log.ts'
 import { sweepExpired } from './login/sweep.ts'
-import { remindOfExpiry } from './sso/client-credentials.ts'
+import { remindOfExpiry, resealCredentials } from './sso/client-credentials.ts'
+import { createSecretBox } from './sso/secret-box.ts'
 import { recheckDomains } from './workspaces/domain-proof.ts'
 import { createTxtResolver } from './workspaces/txt-records.ts'
 
@@ -40,11 +41,13 @@ if (issuer) {
 }
 
 const resolveTxt = createTxtResolver(config)
+const box = createSecretBox(config)
 const { domainRecheckHours: recheckHours, domainGraceHours: graceHours } = config
 /** What is done every minute, beside other replicas that do the same. */
 const chores: Record<string, () => Promise<unknown>> = {
   sweep: () => sweepExpired(db),
   reminders: () => remindOfExpiry(db),
+  seals: () => resealCredentials(db, box),
   domains: () => recheckDomains({ db, resolveTxt, recheckHours, graceHours }),
 }
 // The wait is a little different for each replica.

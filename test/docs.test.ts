@@ -87,17 +87,44 @@ t.test('the README names every setting without which production does not start',
   }
 })
 
-t.test("the README's SQL names the key that a workspace's client secret is sealed with", async t => {
+t.test("the README's SQL names the key of every value that is sealed in the database", async t => {
   const { url, db } = await makeDatabase(t)
-  const workspaceId = uuid7()
-  const box = createSecretBox({ sealKeys: [{ id: 'k1', key: randomBytes(32) }] })
-  await db.insertInto('workspaces').values({ id: workspaceId, name: 'acme', default_role: 'member' }).execute()
-  const config = { workspace_id: workspaceId, issuer: 'https://idp.example.com', client_id: 'assist', metadata: '{}' }
-  await db.insertInto('sso_configs').values(config).execute()
-  const secret = { workspace_id: workspaceId, id: uuid7(), sealed: box.seal('secret', 'here') }
-  await db.insertInto('sso_client_credentials').values(secret).execute()
   const [, statement] = /```sql\n(.+?)```/s.exec(await read('README.md'))!
-  t.same(await runSql(url, statement!), [{ key: 'k1', workspace_id: workspaceId }])
+  const columns = await runSql(
+    url,
+    `SELECT table_name AS of, column_name AS name FROM information_schema.columns
+      WHERE table_schema = current_schema() AND data_type = 'bytea' AND column_name !~ '_hash$' AND table_name <> 'signing_keys'`,
+  )
+  t.ok(columns.length >= 6)
+  for (const { of, name } of columns) {
+    const [part] = statement!.split('UNION ALL').filter(each => each.includes(`FROM ${of as string}`))
+    t.match(part, new RegExp(`\\b${name as string}\\b`), `${of as string}.${name as string}`)
+  }
+
+  const workspace_id = uuid7()
+  await db.insertInto('workspaces').values({ id: workspace_id, name: 'acme', default_role: 'member' }).execute()
+  const config = { workspace_id, issuer: 'https://idp.example.com', client_id: 'assist', metadata: '{}' }
+  await db.insertInto('sso_configs').values(config).execute()
+  const secret = { workspace_id, id: uuid7(), sealed: sealWith('new') }
+  await db.insertInto('sso_client_credentials').values(secret).execute()
+  const test = {
+    workspace_id,
+    start_hash: randomBytes(32),
+    settings: '{}',
+    is_draft: true,
+    actor_type: 'user',
+    actor_id: 'admin',
+    expires_at: '2100-01-01T00:00:00Z',
+  }
+  const drafts = [
+    { ...test, id: uuid7(), sealed_secret: sealWith('old') },
+    { ...test, id: uuid7(), start_hash: randomBytes(32), claims_sealed: sealWith('old') },
+  ]
+  await db.insertInto('sso_login_tests').values(drafts).execute()
+  t.same(await runSql(url, statement!), [
+    { key: 'new', stored_in: 'sso_client_credentials', count: 1 },
+    { key: 'old', stored_in: 'sso_login_tests', count: 2 },
+  ])
 })
 
 t.test("the README's token is for all workspaces, and none is made where tokens are Assist's own", async t => {
@@ -167,6 +194,10 @@ t.test('nothing names a path of one machine, and nothing is left to be done late
   )
   t.same(found, [])
 })
+
+function sealWith(keyId: string): Buffer {
+  return createSecretBox({ sealKeys: [{ id: keyId, key: randomBytes(32) }] }).seal('secret', 'here')
+}
 
 /** What a checkout holds: tracked files, and those that will be. */
 async function listFiles(): Promise<string[]> {

@@ -347,3 +347,39 @@ export async function remindOfExpiry(db: Db): Promise<number> {
     })}`.execute(db)
   return rows.length
 }
+
+/** Credentials a transaction, so that none holds locks for long. */
+const batch = 500
+
+/**
+ * Seals anew the secrets and keys that an older key of SEAL_KEYS has sealed, so that it can be dropped without anybody
+ * entering a secret again. Several replicas may do it at once.
+ * @returns how many it sealed
+ */
+export async function resealCredentials(db: Db, box: SecretBox): Promise<number> {
+  if (box.olderKeyIds.length === 0) return 0
+  let total = 0
+  let count: number
+  do {
+    count = await db.transaction().execute(trx => resealBatch(trx, box))
+    total += count
+  } while (count === batch)
+  return total
+}
+
+async function resealBatch(trx: Trx, box: SecretBox): Promise<number> {
+  const { rows } = await sql<CredentialKey & { sealed: Buffer }>`
+    SELECT workspace_id AS "workspaceId", id, sealed FROM sso_client_credentials
+     WHERE convert_from(substr(sealed, 3, get_byte(sealed, 1)), 'UTF8') = ANY (${box.olderKeyIds}::text[])
+     LIMIT ${batch} FOR UPDATE SKIP LOCKED`.execute(trx)
+  const sealedAnew = rows.map(({ workspaceId, id, sealed }) => {
+    const context = credentialContext(workspaceId, id)
+    return box.seal(box.open(sealed, context), context)
+  })
+  const [workspaceIds, ids] = [rows.map(row => row.workspaceId), rows.map(row => row.id)]
+  await sql`
+    UPDATE sso_client_credentials c SET sealed = n.sealed
+      FROM unnest(${workspaceIds}::uuid[], ${ids}::uuid[], ${sealedAnew}::bytea[]) AS n (workspace_id, id, sealed)
+     WHERE c.workspace_id = n.workspace_id AND c.id = n.id`.execute(trx)
+  return rows.length
+}

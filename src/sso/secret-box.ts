@@ -9,6 +9,8 @@ import type { Config } from '../config.ts'
  * is authenticated too: a sealed value that was moved to another row does not open.
  */
 export interface SecretBox {
+  /** Of the keys that only open. */
+  olderKeyIds: string[]
   seal: (plain: string, context: string) => Buffer
   /** @throws {Error} where the key is not configured, the context is another, or a bit was changed */
   open: (sealed: Buffer, context: string) => string
@@ -23,6 +25,7 @@ export function createSecretBox({ sealKeys }: Pick<Config, 'sealKeys'>): SecretB
   const [newest] = sealKeys
   if (!newest) throw new Error('SEAL_KEYS is empty.')
   return {
+    olderKeyIds: sealKeys.slice(1).map(({ id }) => id),
     seal(plain, context) {
       const id = Buffer.from(newest.id)
       const header = Buffer.concat([Buffer.from([version, id.length]), id])

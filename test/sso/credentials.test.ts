@@ -1,6 +1,9 @@
+import { randomBytes } from 'node:crypto'
 import { decodeJwt, decodeProtectedHeader, type JWK } from 'jose'
 import t from 'tap'
-import { remindOfExpiry } from '../../src/sso/client-credentials.ts'
+import { openCredentials, remindOfExpiry, resealCredentials } from '../../src/sso/client-credentials.ts'
+import { createSecretBox } from '../../src/sso/secret-box.ts'
+import { findLoginConfig } from '../../src/sso/sso-config.ts'
 import { json } from '../helpers/scripted-provider.ts'
 import { entriesOf, makeBrowser, makeSignInWorld, type Acme } from '../helpers/sign-in.ts'
 
@@ -215,4 +218,25 @@ t.test('a key goes with its issuer, and a change of method keeps what was stored
   t.equal((await acme.configure({ tokenAuthMethod: null })).statusCode, 200)
   t.same(await kinds(), ['key', 'secret'])
   t.ok((await signIn(acme)).exchangeCode, 'by the secret again')
+})
+
+t.test('after a rotation of SEAL_KEYS secrets and keys are sealed anew, and open without the old key', async t => {
+  const acme = await world.makeAcme()
+  const { workspaceId } = acme
+  await adminOf(acme).add({ kind: 'secret', clientSecret: 'acme-secret-2' })
+  await adminOf(acme).add({ kind: 'key' })
+  const [old] = world.test.config.sealKeys
+  const next = { id: 'next', key: randomBytes(32) }
+  const both = createSecretBox({ sealKeys: [next, old!] })
+  t.equal(await resealCredentials(db, createSecretBox({ sealKeys: [old!] })), 0, 'nothing to do with one key')
+  const counts = await Promise.all([resealCredentials(db, both), resealCredentials(db, both)])
+  t.ok(counts[0] + counts[1] >= 3)
+  t.equal(await resealCredentials(db, both), 0)
+  const onlyNext = createSecretBox({ sealKeys: [next] })
+  const { clientSecrets } = (await findLoginConfig(db, onlyNext, workspaceId))!
+  t.same(clientSecrets, ['acme-secret-2', 'acme-secret'])
+  const byKey = { workspaceId, tokenAuthMethod: 'private_key_jwt' } as const
+  t.match((await openCredentials(db, onlyNext, byKey)).clientKeys, [{ kty: 'RSA', d: String }])
+
+  t.ok((await resealCredentials(db, createSecretBox({ sealKeys: [old!, next] }))) >= 3, 'and back')
 })
