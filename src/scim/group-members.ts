@@ -12,16 +12,6 @@ export interface GroupKey extends CallerKey {
   id: string
 }
 
-/** Ids as Postgres aggregates them: joined by commas, which is cheaper to read than an array. */
-export interface MemberColumns {
-  users: string | null
-  groups: string | null
-}
-
-export function splitMembers({ users, groups }: MemberColumns): MemberIds {
-  return { users: users === null ? [] : users.split(','), groups: groups === null ? [] : groups.split(',') }
-}
-
 export function inGroup({ workspaceId, directoryId, id }: Params<GroupKey>): RawBuilder<unknown> {
   return sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid AND group_id = ${id}::uuid`
 }
@@ -87,10 +77,11 @@ export function foundCtes(
 }
 
 /** The ids that were sent, told apart by those of them that are groups. */
-export function sentMembers(ids: readonly string[], groups: string | null): MemberIds {
-  const found = splitMembers({ users: null, groups }).groups
-  const nested = new Set(found)
-  return { users: ids.filter(id => !nested.has(id)), groups: found }
+export function sentMembers(sent: string, groups: string | null): MemberIds {
+  if (groups === null) return { users: sent === '' ? null : sent, groups }
+  const nested = new Set(groups.split(','))
+  const users = sent.split(',').filter(id => !nested.has(id))
+  return { users: users.length === 0 ? null : users.join(','), groups }
 }
 
 interface Reach {

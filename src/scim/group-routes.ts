@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { groupEtag, groupText, locationOf, type GroupAnswer } from './answer.ts'
+import { groupEtag, groupStream, groupText, locationOf, type GroupAnswer } from './answer.ts'
 import { isCurrent, readIfMatch } from './conditions.ts'
 import { createGroup, deleteGroup, getGroup, patchGroup, replaceGroup } from './groups.ts'
 import { listAnswer } from './list-answer.ts'
@@ -7,7 +7,16 @@ import { readPatch } from './patch.ts'
 import { returnsAttribute } from './projection.ts'
 import { readListQuery } from './query.ts'
 import { readResource } from './resource.ts'
-import { callerOf, contextOf, idOf, listContextOf, projectionOf, serve, type ScimOptions } from './routes.ts'
+import {
+  callerOf,
+  contextOf,
+  idOf,
+  listContextOf,
+  MEDIA_TYPE,
+  projectionOf,
+  serve,
+  type ScimOptions,
+} from './routes.ts'
 
 /** /Groups (RFC 7644 §3). */
 export async function groupRoutes(app: FastifyInstance, options: ScimOptions): Promise<void> {
@@ -16,7 +25,10 @@ export async function groupRoutes(app: FastifyInstance, options: ScimOptions): P
     const context = contextOf(request, options, { withGroups: false })
     const send = async (reply: FastifyReply, group: GroupAnswer) => {
       reply.header('etag', groupEtag(group))
-      return groupText(group, { baseUrl: context.baseUrl, projection })
+      const answer = { baseUrl: context.baseUrl, projection }
+      const large = groupStream(group, answer)
+      if (large === undefined) return groupText(group, answer)
+      return reply.type(MEDIA_TYPE).header('content-length', large.contentLength).send(large.stream)
     }
     const withMembers = returnsAttribute(projection, 'members')
     return { context, projection, withMembers, leniencies, send, ifMatch: readIfMatch(request.headers['if-match']) }

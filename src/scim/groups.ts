@@ -7,11 +7,11 @@ import { isUniqueViolation, retryDeadlocks, type Db } from '../db/database.ts'
 import { prepared, type Params } from '../db/prepared.ts'
 import { AppError } from '../errors.ts'
 import { uuid7 } from '../uuid7.ts'
-import type { GroupAnswer, StoredRow } from './answer.ts'
+import type { GroupAnswer, MemberIds, StoredRow } from './answer.ts'
 import { countSql } from './counters.ts'
 import { allowed, callerKey, firstRow } from './credential.ts'
 import { findUnknown, foundCtes, groupCycle, inGroup, markReach, membersBehind, requireIds } from './group-members.ts'
-import { sentMembers, splitMembers, unknownMembers, type GroupKey, type MemberColumns } from './group-members.ts'
+import { sentMembers, unknownMembers, type GroupKey } from './group-members.ts'
 import type { MemberChanges } from './members.ts'
 import { applyPatch, touchedAttributes, type Operation } from './patch.ts'
 import { fromRow, toGroupRow, type GroupRow } from './resource.ts'
@@ -40,7 +40,7 @@ function pageOfOne({ workspaceId, directoryId, id }: Params<GroupKey>): RawBuild
       JOIN scim_groups g ON g.workspace_id = ${workspaceId}::uuid AND g.directory_id = ${directoryId}::uuid AND g.id = ${id}::uuid)`
 }
 
-const selectGroup = prepared<ReadGroup, { [Column in keyof StoredRow]: StoredRow[Column] | null } & MemberColumns>(
+const selectGroup = prepared<ReadGroup, { [Column in keyof StoredRow]: StoredRow[Column] | null } & MemberIds>(
   'scim_group_get',
   key => {
     const asked = sql`EXISTS (SELECT FROM page) AND ${key.withMembers}::boolean`
@@ -60,7 +60,7 @@ export async function getGroup(
 ): Promise<GroupAnswer> {
   const { users, groups, ...row } = firstRow(await selectGroup(db, { ...callerKey(caller), id, withMembers }))
   if (row.id === null) throw noGroup(id)
-  return { ...(row as StoredRow), ...(withMembers && { members: splitMembers({ users, groups }) }) }
+  return { ...(row as StoredRow), ...(withMembers && { members: { users, groups } }) }
 }
 
 function noGroup(id: string): AppError {
@@ -77,7 +77,8 @@ function displayNameTaken(): AppError {
 // ---- creating
 
 interface CreateValues extends GroupKey, GroupRow {
-  members: readonly string[]
+  /** As Postgres writes an array: the driver would escape each id, twice. */
+  members: string
   /** In a transaction that binds the mappings which await the group. */
   binds: boolean
   requestId: string
@@ -153,11 +154,12 @@ export async function createGroup(
   requireIds(members)
   const { db, caller, requestId } = context
   const id = uuid7()
+  const sent = members.join(',')
   const values = {
     ...callerKey(caller),
     ...toGroupRow(resource),
     id,
-    members,
+    members: `{${sent}}`,
     requestId,
     leniencies: leniencyText(leniencies),
   }
@@ -168,7 +170,7 @@ export async function createGroup(
   if (!row.isKnown) throw unknownMembers(await findUnknown(db, { caller, id, ids: members }))
   if (row.id === null) throw displayNameTaken()
   const { createdAt } = row
-  return { id, version: 1, createdAt, updatedAt: createdAt, doc: values.doc, members: sentMembers(members, row.groups) }
+  return { id, version: 1, createdAt, updatedAt: createdAt, doc: values.doc, members: sentMembers(sent, row.groups) }
 }
 
 /** The group and the access that was waiting for it, in one transaction. */
@@ -348,7 +350,7 @@ const changeGroup = saveStatement<{ add: readonly string[]; remove: readonly str
  * Makes the members these and no others. A FULL JOIN can only be hashed or merged, so no row estimate, however stale, makes
  * it quadratic.
  */
-const replaceMembers = saveStatement<{ members: readonly string[] }>({
+const replaceMembers = saveStatement<{ members: string }>({
   name: 'scim_group_replace',
   difference: values => sql`
     difference AS MATERIALIZED (
@@ -394,10 +396,11 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
   }
   const wanted = 'replace' in memberChanges ? memberChanges.replace : memberChanges.add
   requireIds(wanted)
+  const sent = wanted.join(',')
   const run = async (db: Db, recomputes: boolean): Promise<SavedRow> =>
     firstRow(
       'replace' in memberChanges
-        ? await replaceMembers(db, { ...values, recomputes, members: wanted })
+        ? await replaceMembers(db, { ...values, recomputes, members: `{${sent}}` })
         : await changeGroup(db, {
             ...values,
             recomputes,
@@ -428,7 +431,7 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
         createdAt,
         updatedAt,
         doc,
-        ...('replace' in memberChanges && { members: sentMembers(wanted, groups) }),
+        ...('replace' in memberChanges && { members: sentMembers(sent, groups) }),
       }
   }
 }

@@ -2,12 +2,11 @@ import { sql, type RawBuilder } from 'kysely'
 import type { Db } from '../db/database.ts'
 import { prepared, type Params } from '../db/prepared.ts'
 import { AppError } from '../errors.ts'
-import type { GroupAnswer, StoredRow, UserAnswer } from './answer.ts'
+import { countIds, type GroupAnswer, type MemberIds, type StoredRow, type UserAnswer } from './answer.ts'
 import { findAttribute, foldKey, isStorable, type ResourceTypeName } from './attributes.ts'
 import { allowed, callerKey, firstRow, type CallerKey } from './credential.ts'
 import { filterToSql, sortKey } from './filter-sql.ts'
 import { parseFilter, type Comparison, type Filter } from './filter.ts'
-import { splitMembers, type MemberColumns } from './group-members.ts'
 import { getGroup, groupColumns } from './groups.ts'
 import type { ListQuery } from './query.ts'
 import { groupsOfCtes } from './user-groups.ts'
@@ -50,11 +49,11 @@ export async function listUsers(context: ListContext, query: PageQuery): Promise
 }
 
 export async function listGroups(context: ListContext, query: PageQuery): Promise<Listed<GroupAnswer>> {
-  const { rows, totalResults } = await listRows<StoredRow & MemberColumns>('Group', context, query)
+  const { rows, totalResults } = await listRows<StoredRow & MemberIds>('Group', context, query)
   const { withRelation } = context
   const resources = rows.map(({ users, groups, ...row }) => ({
     ...row,
-    ...(withRelation && { members: splitMembers({ users, groups }) }),
+    ...(withRelation && { members: { users, groups } }),
   }))
   const left = withRelation ? await cutAtMembers(context, resources) : resources
   return { totalResults, resources: left, isCut: left.length < resources.length }
@@ -66,7 +65,7 @@ export async function listGroups(context: ListContext, query: PageQuery): Promis
  */
 async function cutAtMembers(context: ListContext, groups: GroupAnswer[]): Promise<GroupAnswer[]> {
   let total = 0
-  const last = groups.findIndex(({ members }) => (total += members?.users.length ?? 0) > MAX_PAGE_MEMBERS)
+  const last = groups.findIndex(({ members }) => (total += countIds(members?.users ?? null)) > MAX_PAGE_MEMBERS)
   if (last === -1) return groups
   const [first] = groups
   return last === 0 && first ? [await getGroup(context, { id: first.id, withMembers: true })] : groups.slice(0, last)

@@ -64,6 +64,7 @@ function isPlain(entry: Record<string, unknown>, id: string): boolean {
 
 /** The key of a member that speaks of another one than its id does. */
 function contradiction({ type, $ref }: Record<string, unknown>, id: string): 'type' | '$ref' | undefined {
+  if (type === undefined && $ref === undefined) return undefined
   const types = ['User', 'Group'].filter(each => type === undefined || type === null || type === each)
   if (types.length === 0) return 'type'
   if ($ref === undefined || $ref === null || $ref === '') return undefined

@@ -302,6 +302,21 @@ t.test(
     })
     t.equal(put.json().members.length, 10_000)
     t.same(members(await get(`/Groups/${group.id}`)), members({ members: half }))
+    const { id: inner } = await createGroup('Inner')
+    await patch(`/Groups/${group.id}`, add(inner))
+    const whole = await send('GET', `/Groups/${group.id}`)
+    t.equal(
+      Number(whole.headers['content-length']),
+      whole.rawPayload.length,
+      'its length is known before it is written',
+    )
+    t.match(whole.json().members.at(-1), { value: inner, type: 'Group', $ref: new RegExp(`/Groups/${inner}$`) })
+    t.match(whole.json().members[0], { type: 'User', $ref: new RegExp(`/Users/${whole.json().members[0].value}$`) })
+    const found = await get(`/Groups?filter=id eq "${group.id}"`.replaceAll(' ', '%20'))
+    t.same(found.Resources, [whole.json()], 'alone or in a list, it is the same')
+    t.equal((await send('HEAD', `/Groups/${group.id}`)).headers['content-length'], whole.headers['content-length'])
+    const { members: projected } = await get(`/Groups/${group.id}?attributes=members`)
+    t.same(projected, whole.json().members)
     t.notOk('members' in (await get(`/Groups/${group.id}?excludedAttributes=members`)))
   },
 )
