@@ -151,7 +151,7 @@ export async function createGroup(
     leniencies,
   }: { resource: ScimResource; members: readonly string[]; leniencies: readonly Leniency[] },
 ): Promise<GroupAnswer> {
-  requireIds(members)
+  await requireIds(members)
   const { db, caller, requestId } = context
   const id = uuid7()
   const sent = members.join(',')
@@ -395,7 +395,7 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
     leniencies: leniencyText(leniencies),
   }
   const wanted = 'replace' in memberChanges ? memberChanges.replace : memberChanges.add
-  requireIds(wanted)
+  await requireIds(wanted)
   const sent = wanted.join(',')
   const run = async (db: Db, recomputes: boolean): Promise<SavedRow> =>
     firstRow(
