@@ -1,6 +1,7 @@
 import { AppError } from '../errors.ts'
 import { tokenFault } from '../oidc/id-token.ts'
 import type { IdTokenClaims } from '../oidc/provider.ts'
+import { cleanText } from './linking.ts'
 
 /**
  * What a workspace's policy demands of the authentication itself: asked for in the request, and held against the claims of
@@ -38,7 +39,7 @@ export function checkAuthentication(claims: IdTokenClaims, check: Authentication
   throw new AppError('sso_authentication_too_weak', 'This workspace asks for a stronger sign-in than this was.', {
     detail: {
       wanted: acrValues,
-      acr: typeof acr === 'string' ? acr.slice(0, 255) : null,
+      acr: typeof acr === 'string' ? (cleanText(acr, 255) ?? null) : null,
       fix: "Have the provider reach one of the policy's acrValues for this application and name it in the acr claim, or change the sign-in policy.",
     },
   })
@@ -57,7 +58,7 @@ function checkAge(
       authTime: authTime === null ? null : new Date(authTime * 1000).toISOString(),
       fix:
         authTime === null
-          ? 'The ID token has no auth_time. Have the provider send it (in Entra ID an optional claim), or set maxAgeSeconds of the sign-in policy to null.'
+          ? 'The ID token has no auth_time in seconds since the epoch. Have the provider send it (in Entra ID an optional claim), or set maxAgeSeconds of the sign-in policy to null.'
           : 'The provider let the person in by an older session of its own: it does not heed max_age. Set its session lifetime, or change maxAgeSeconds of the sign-in policy.',
     },
   })
@@ -76,7 +77,7 @@ export function readSessionExpiry({ session_expiry: expiry }: IdTokenClaims): nu
   return seconds
 }
 
-/** A NumericDate in whole seconds, as far as Postgres and Date can tell it; null for anything else. */
+/** A NumericDate (RFC 7519 §2) in whole seconds, as far as Postgres and Date can tell it; null for anything else. */
 export function readSeconds(value: unknown): number | null {
-  return typeof value === 'number' && Number.isInteger(value) && value > 0 && value < 1e11 ? value : null
+  return typeof value === 'number' && value >= 1 && value < 1e11 ? Math.floor(value) : null
 }

@@ -120,5 +120,6 @@ function isPassing({ code }: AppError): boolean {
 
 /** The check that failed: whoever runs the provider looks for it. */
 function describe({ code, message, detail }: AppError): string {
+  if (code === 'unsupported_media_type') return 'Send logout_token, as a form (application/x-www-form-urlencoded).'
   return code === 'sso_token_invalid' ? `The logout token is not valid here: ${String(detail?.reason)}.` : message
 }

@@ -19,7 +19,8 @@ import { visitorNetwork } from './visitor.ts'
 const initiation = z.object({
   iss: z.string().max(1100).optional().meta({ description: 'The issuer of the workspace, character by character' }),
   client_id: z.string().max(255).optional().meta({ description: 'Where it is sent, it must be ours at this issuer' }),
-  login_hint: loginHint.optional(),
+  // A portal may send the parameter without a value.
+  login_hint: z.literal('').or(loginHint).optional(),
   target_link_uri: z.string().optional().meta({
     description: 'Where to be after signing in; what is no place of the front-end means its front page',
   }),
@@ -84,7 +85,7 @@ export const initiateRoutes: FastifyPluginAsyncZodOpenApi<InitiateOptions> = asy
       )
     }
     const returnTo = returnToOrFrontPage(target, config.frontendOrigins)
-    return reply.redirect(initiatedUrl(config, { workspaceId, returnTo, loginHint: hint }), 303)
+    return reply.redirect(initiatedUrl(config, { workspaceId, returnTo, loginHint: hint || undefined }), 303)
   }
 }
 

@@ -107,6 +107,7 @@ export function cleanText(text: string, maxLength: number): string | undefined {
     .replaceAll(/\p{Cc}/gu, ' ')
     .trim()
     .slice(0, maxLength)
+    .toWellFormed()
   return clean === '' ? undefined : clean
 }
 

@@ -37,6 +37,6 @@ function findReturnTo(text: string, frontendOrigins: readonly string[]): string 
   const url = URL.parse(text, frontPage(frontendOrigins))
   if (!url || !frontendOrigins.includes(url.origin) || url.username !== '' || url.password !== '') return undefined
   // The same traps once more for routers that decode a path before they use it.
-  if (url.pathname.startsWith('//') || /%(?:[01][\da-f]|5c|7f)/i.test(url.pathname)) return undefined
+  if (/^\/(?:\/|%2f)/i.test(url.pathname) || /%(?:[01][\da-f]|5c|7f)/i.test(url.pathname)) return undefined
   return url.href
 }

@@ -198,7 +198,7 @@ function refuseOtherMethods(request: FastifyRequest, reply: FastifyReply): void 
 /** A page that the browser fetches ahead of a click must not use anything up. */
 function isPrefetch({ headers }: FastifyRequest): boolean {
   const purposes = [headers['sec-purpose'], headers.purpose, headers['x-purpose'], headers['x-moz']]
-  return purposes.some(purpose => typeof purpose === 'string' && /\b(prefetch|preview)\b/.test(purpose))
+  return purposes.some(purpose => typeof purpose === 'string' && /\b(prefetch|preview)\b/i.test(purpose))
 }
 
 /** RFC 7636 §4.2, S256: 43 characters. */

@@ -199,7 +199,7 @@ function sessionValues(
     subject: claims.sub,
     configVersion,
     sessionId,
-    idpSessionId: textClaim(claims.sid),
+    idpSessionId: readSid(claims.sid),
     idTokenSealed: box.seal(idToken, idTokenContext(workspaceId, sessionId)),
     authTime: readSeconds(claims.auth_time),
     sessionExpiry: readSessionExpiry(claims),
@@ -224,6 +224,11 @@ function sessionValues(
 /** What the seal of an ID token, kept as a hint for signing out, is bound to. */
 export function idTokenContext(workspaceId: string, sessionId: string): string {
   return `sessions.id_token/${workspaceId}/${sessionId}`
+}
+
+/** Compared with that of logout tokens: one that cannot be kept as it is counts as not known. */
+function readSid(sid: unknown): string | null {
+  return typeof sid === 'string' && /^[^\p{Cc}\p{Cs}]{1,255}$/u.test(sid) ? sid : null
 }
 
 function textClaim(value: unknown): string | null {

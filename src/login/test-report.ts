@@ -3,7 +3,7 @@ import type { RoleReason } from '../access/roles.ts'
 import type { ErrorCode } from '../errors.ts'
 import { AppError } from '../errors.ts'
 import type { ProvenSignIn } from '../oidc/provider.ts'
-import { maskClaim, type LoginTestCheck, type LoginTestReport } from '../sso/login-test-report.ts'
+import { maskClaim, storable, type LoginTestCheck, type LoginTestReport } from '../sso/login-test-report.ts'
 import type { LoginConfig } from '../sso/sso-config.ts'
 import type { Person } from './linking.ts'
 import type { Rehearsal } from './rehearse.ts'
@@ -154,6 +154,9 @@ const tokenFixes: Record<string, string> = {
   aud: 'The token is for another client. Copy the client id from the provider again.',
   iss: "The token names another issuer. Save the issuer in the provider's own spelling.",
   alg: 'Choose a signing algorithm with published keys, such as RS256, for this application (in authentik: a Signing Key).',
+  sub: 'The subject has to be 1 to 255 printable ASCII characters: choose another attribute for sub at the provider.',
+  auth_time: 'The provider must send auth_time as a number: seconds since the epoch.',
+  session_expiry: 'The provider must send session_expiry as a time ahead, in whole seconds since the epoch.',
   nonce: 'The provider does not send back the nonce: it must, in the authorization code flow too.',
   id_token_missing: 'The provider sent no ID token. Allow the scope openid for this application.',
   signature: 'The key that signed the token is not the one that is published at jwks_uri.',
@@ -301,7 +304,7 @@ function domainOf({ email }: Person, { allowedDomains, verifiedDomains }: LoginC
 
 function shownClaims({ claims, contact }: ProvenSignIn): LoginTestReport['claims'] {
   const ofToken = Object.entries(claims).map(([name, value]) => {
-    return { name: name.slice(0, 100), value: maskClaim(name, value), source: 'id_token' as const }
+    return { name: storable(name, 100), value: maskClaim(name, value), source: 'id_token' as const }
   })
   if (contact.source === 'id_token') return ofToken.slice(0, 100)
   const { email, emailVerified: email_verified, name } = contact

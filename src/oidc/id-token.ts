@@ -61,12 +61,14 @@ const backchannelLogoutEvent = 'http://schemas.openid.net/event/backchannel-logo
  */
 export async function verifyLogoutToken(token: string, rules: TokenRules): Promise<LogoutTokenClaims> {
   const claims = await verifyToken(token, { requiredClaims: ['iat', 'jti', 'events'] }, rules)
-  const { iat, jti, exp, sub, sid, events } = claims as JWTPayload & { iat: number; jti: string }
+  const { iat, jti, exp, events } = claims as JWTPayload & { iat: number; jti: string }
+  // Some senders say null of what they do not have.
+  const [sub, sid] = [claims.sub ?? undefined, claims.sid ?? undefined]
   if (claims.nonce !== undefined) throw tokenFault('nonce')
   const event = (events as Record<string, unknown> | null)?.[backchannelLogoutEvent]
-  if (typeof event !== 'object' || event === null) throw tokenFault('events')
+  if (typeof event !== 'object' || event === null || Array.isArray(event)) throw tokenFault('events')
   if (typeof jti !== 'string' || jti === '' || jti.length > 255) throw tokenFault('jti')
-  if (sid !== undefined && typeof sid !== 'string') throw tokenFault('sid')
+  if (sid !== undefined && !(typeof sid === 'string' && /^[^\p{Cc}\p{Cs}]+$/u.test(sid))) throw tokenFault('sid')
   if (sub === undefined && sid === undefined) throw tokenFault('sub')
   if (sub !== undefined) checkSubject(sub)
   checkIssuedAt(iat, rules.now)

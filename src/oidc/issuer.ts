@@ -25,9 +25,9 @@ export function checkIssuer(text: string, { allowHttp }: { allowHttp: boolean })
   const url = URL.parse(trimmed)
   // A host with its port alone parses, with the host as the scheme.
   if (url === null || /^[\w.-]+:\d+(\/|$)/.test(trimmed)) {
-    const meant = URL.parse(`https://${trimmed}`)
+    const meant = `https://${trimmed.replace(pastedPaths, '')}`
     throw invalid(
-      `is not a URL such as ${meant?.hostname.includes('.') ? `https://${trimmed}` : 'https://idp.example.com'}`,
+      `is not a URL such as ${URL.parse(meant)?.hostname.includes('.') ? meant : 'https://idp.example.com'}`,
     )
   }
   if (url.protocol !== 'https:' && !(url.protocol === 'http:' && allowHttp)) {

@@ -31,16 +31,16 @@ export function readKeySet(document: unknown): KeySet {
   return { find: createLocalJWKSet({ keys }), keys, ignored }
 }
 
-/** Only what verifies: a member that also carries chains, thumbprints or (by mistake) private parts is not kept. */
+/** Only what verifies: chains, thumbprints and (by mistake) private parts are not kept. Null says nothing. */
 function publicPart({ kty, kid, alg, use, key_ops, crv, x, y, n, e }: JWK): JWK {
   const entries = Object.entries({ kty, kid, alg, use, key_ops, crv, x, y, n, e })
-  return Object.fromEntries(entries.filter(([, value]) => value !== undefined))
+  return Object.fromEntries(entries.filter(([, value]) => value !== undefined && value !== null))
 }
 
 function unusableBecause(member: unknown): string | undefined {
   if (typeof member !== 'object' || member === null) return 'not an object'
   const { kty, use, n } = member as JWK
-  if (use !== undefined && use !== 'sig') return `for ${use}, not signatures`
+  if ((use ?? 'sig') !== 'sig') return `for ${use}, not signatures`
   if (kty !== 'RSA' && kty !== 'EC' && kty !== 'OKP') return `of type ${String(kty)}`
   if (kty === 'RSA' && modulusBits(n) < 2048) return 'RSA shorter than 2048 bits'
   return undefined

@@ -13,7 +13,11 @@ const names = z.array(z.string()).max(500)
 
 /** What this service uses of OpenID Provider Metadata (Discovery 1.0 §3), by the specification's own names. */
 const providerMetadata = z.object({
-  issuer: z.string().max(1000),
+  // Shown to admins, and stored.
+  issuer: z
+    .string()
+    .max(1000)
+    .regex(/^[^\p{Cc}\p{Cs}]*$/u, 'has control characters'),
   authorization_endpoint: endpoint,
   token_endpoint: endpoint,
   jwks_uri: endpoint,

@@ -78,9 +78,10 @@ function libraryRefusal(stage: Stage, error: ClientError): AppError {
   const { claim, attribute } = cause?.cause ?? {}
   if (typeof claim === 'string') return tokenFault(claim)
   if (attribute === 'sub') return tokenFault('userinfo_sub')
-  // "JWT "nonce" (nonce) claim missing", "unexpected JWT "alg" header parameter", ""response" body "id_token" property …"
+  // "JWT "nonce" (nonce) claim missing", "ID Token "auth_time" (authentication time)" must be …, "unexpected JWT "alg" header parameter", ""response" body "id_token" property …"
   const message = String(cause?.message)
-  const subject = /JWT "(\w+)"/.exec(message)?.[1] ?? (message.includes('"id_token"') ? 'id_token_missing' : undefined)
+  const subject =
+    /(?:JWT|ID Token) "(\w+)"/.exec(message)?.[1] ?? (message.includes('"id_token"') ? 'id_token_missing' : undefined)
   if (subject !== undefined) return tokenFault(subject)
   if (stage === 'token' && /JWT|JWE/.test(message)) return tokenFault('malformed')
   return idpError({ stage, reason: error.code ?? 'unknown' })

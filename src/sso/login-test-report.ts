@@ -53,7 +53,7 @@ const shownClaims = new Set('iss aud azp iat exp nbf auth_time session_expiry ac
  * rest on it.
  */
 export function maskClaim(name: string, value: unknown): string {
-  if (shownClaims.has(name)) return JSON.stringify(value).slice(0, 300)
+  if (shownClaims.has(name)) return storable(JSON.stringify(value), 300)
   if (typeof value === 'string') return maskText(value)
   if (Array.isArray(value)) return `${value.length} values`
   if (typeof value === 'object' && value !== null) return 'an object'
@@ -62,5 +62,11 @@ export function maskClaim(name: string, value: unknown): string {
 
 function maskText(text: string): string {
   const [, domain] = /^[^@]+@([^@]+)$/.exec(text) ?? []
-  return `${text.slice(0, 1)}…${domain === undefined ? ` (${text.length} characters)` : `@${domain.slice(0, 253)}`}`
+  const first = storable(String.fromCodePoint(text.codePointAt(0) ?? 0), 2)
+  return `${first}…${domain === undefined ? ` (${text.length} characters)` : `@${storable(domain, 253)}`}`
+}
+
+/** A stranger's text as JSON in the database can hold it: neither NUL nor half of a character, as cutting may leave. */
+export function storable(text: string, maxLength: number): string {
+  return text.slice(0, maxLength).toWellFormed().replaceAll('\0', '\ufffd')
 }
