@@ -25,3 +25,6 @@ CREATE INDEX activity_entries_action ON activity_entries (workspace_id, action, 
 -- Directories write most entries and are found by the primary key; these two serve the rare rest.
 CREATE INDEX activity_entries_actor ON activity_entries (workspace_id, actor_id, id) WHERE actor_type <> 'directory';
 CREATE INDEX activity_entries_outcome ON activity_entries (workspace_id, outcome, id) WHERE outcome <> 'succeeded';
+-- What happened to one thing, and in one request.
+CREATE INDEX activity_entries_target ON activity_entries (workspace_id, target_id, id) WHERE target_id IS NOT NULL;
+CREATE INDEX activity_entries_request ON activity_entries (workspace_id, request_id, id) WHERE request_id IS NOT NULL;

@@ -171,6 +171,8 @@ export interface ActivityFilter {
   actorId?: string | undefined
   outcome?: Outcome | undefined
   memberId?: string | undefined
+  targetId?: string | undefined
+  requestId?: string | undefined
   /** ISO 8601 instants: from (included) to (excluded). */
   from?: string | undefined
   to?: string | undefined
@@ -193,7 +195,7 @@ export interface ActivityEntry {
 
 /** The entries of a workspace, newest first, by keyset: the cost of a page does not grow with its depth. */
 export async function listActivity(db: Db, filter: ActivityFilter): Promise<Page<ActivityEntry>> {
-  const { workspaceId, kind, actorId, outcome, memberId, from, to, limit, after } = filter
+  const { workspaceId, kind, actorId, outcome, memberId, targetId, requestId, from, to, limit, after } = filter
   let query = db
     .selectFrom('activity_entries')
     .selectAll()
@@ -205,6 +207,8 @@ export async function listActivity(db: Db, filter: ActivityFilter): Promise<Page
   if (actorId !== undefined) query = query.where('actor_id', '=', actorId)
   if (outcome !== undefined) query = query.where('outcome', '=', outcome)
   if (memberId !== undefined) query = query.where('member_id', '=', memberId)
+  if (targetId !== undefined) query = query.where('target_id', '=', targetId)
+  if (requestId !== undefined) query = query.where('request_id', '=', requestId)
   if (from !== undefined) query = query.where('at', '>=', from)
   if (to !== undefined) query = query.where('at', '<', to)
   const rows = await query.execute()

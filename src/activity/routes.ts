@@ -41,6 +41,8 @@ const query = pageQuery.extend({
   actor: z.string().min(1).max(255).optional().meta({ description: 'The id of who did it' }),
   outcome: z.enum(['succeeded', 'refused', 'failed']).optional(),
   member: z.uuid().optional().meta({ description: 'The member whom it concerns' }),
+  targetId: z.string().min(1).max(255).optional().meta({ description: 'The id of what it was done to' }),
+  requestId: z.uuid().optional().meta({ description: 'The request that it was done in, as the service log names it' }),
   from: instant.optional().meta({ description: 'From this instant on' }),
   to: instant.optional().meta({ description: 'Before this instant' }),
 })
@@ -62,9 +64,8 @@ export const activityRoutes: FastifyPluginAsyncZodOpenApi<{ db: Db }> = async (a
     },
     async request => {
       const { workspaceId } = request.params
-      const { kind, actor, outcome, member, from, to, limit, after } = request.query
-      const page = { limit, after }
-      return listActivity(db, { workspaceId, kind, actorId: actor, outcome, memberId: member, from, to, ...page })
+      const { actor: actorId, member: memberId, ...filter } = request.query
+      return listActivity(db, { workspaceId, actorId, memberId, ...filter })
     },
   )
 }

@@ -59,18 +59,31 @@ t.test('the log is read newest first; each entry says who did what to what, in w
   t.notMatch(JSON.stringify(items), 'ana@example.com')
 })
 
-t.test('filters narrow by area, action, actor, outcome, member and time, alone and together', async t => {
-  const { list, actions, memberId } = await makeWorld()
+t.test('filters narrow by area, action, actor, outcome, member, target and time, alone and together', async t => {
+  const { list, actions, memberId, directoryId } = await makeWorld()
   t.same(await actions('kind=directory'), ['directory.request_refused', 'directory.created', 'directory.created'])
   t.same(await actions('kind=directory.created&actor=user-2'), ['directory.created'])
   t.same(await actions('outcome=refused'), ['directory.request_refused'])
   t.same(await actions(`member=${memberId}`), ['member.invited'])
   t.same(await actions('kind=sso_login'), [])
+  t.same(await actions(`targetId=${directoryId}`), ['directory.request_refused', 'directory.created'])
+  t.same(await actions(`targetId=${directoryId}&outcome=succeeded`), ['directory.created'])
   const [newest, ...older] = (await list()).items as [Entry, ...Entry[]]
   t.same(await actions('to=2026-01-01T00:00:00Z'), [])
   t.ok((await actions(`from=${newest.at}`)).includes(newest.action), 'from is included')
   const before = older.filter(entry => entry.at < newest.at).map(entry => entry.action)
   t.same(await actions(`to=${newest.at}`), before, 'to is not')
+})
+
+t.test('a request that is known from the service log is found in the log of activity', async t => {
+  const { list, log } = await makeWorld()
+  const line = log()
+    .split('\n')
+    .findLast(each => each.includes('"route":"/v1/workspaces/:workspaceId/members"'))
+  const { items } = await list(`requestId=${JSON.parse(line!).reqId}`)
+  t.match(items, [{ action: 'member.invited', requestId: JSON.parse(line!).reqId }])
+  t.equal(items.length, 1)
+  t.same((await list(`requestId=${uuid7()}`)).items, [])
 })
 
 t.test('pages follow each other without a gap or a double, whatever comes in between', async t => {
@@ -90,7 +103,13 @@ t.test('pages follow each other without a gap or a double, whatever comes in bet
 t.test('another workspace sees nothing of it, not even by asking for the member or the actor', async t => {
   const acme = await makeWorld()
   const globex = await makeWorkspace(test, { name: 'globex' })
-  for (const query of ['', `member=${acme.memberId}`, 'actor=user-2', 'kind=directory']) {
+  for (const query of [
+    '',
+    `member=${acme.memberId}`,
+    `targetId=${acme.directoryId}`,
+    'actor=user-2',
+    'kind=directory',
+  ]) {
     const { items } = (
       await test.app.inject({ url: `${globex.url}/activity?${query}`, headers: globex.headers })
     ).json()
@@ -108,6 +127,7 @@ t.test('a question that cannot be meant is refused by its parameter', async t =>
     ['/kind', 'kind=directory.exploded'],
     ['/outcome', 'outcome=fine'],
     ['/member', 'member=ana'],
+    ['/requestId', 'requestId=42'],
     ['/from', 'from=yesterday'],
     ['/limit', 'limit=0'],
     ['/limit', 'limit=501'],
