@@ -1,6 +1,5 @@
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { buildApp } from '../../src/app.ts'
@@ -13,6 +12,7 @@ import { createLogger } from '../../src/http/log.ts'
 import { ssoUrls } from '../../src/sso/sso-config.ts'
 import { uuid7 } from '../../src/uuid7.ts'
 import type { LoopbackProvider, ProviderOptions } from '../../test/helpers/provider.ts'
+import { makeDemoFolder } from './folder.ts'
 import { startFrontEnd, type FrontEnd } from './front-end.ts'
 import { DemoError } from './narration.ts'
 
@@ -47,10 +47,8 @@ export async function startWorld({ port }: { port?: number | undefined }): Promi
     for (const closer of closers.splice(0).toReversed()) await closer()
   }
   try {
-    const folder = await mkdtemp(join(tmpdir(), 'assist-identity-demo-'))
+    const folder = await makeDemoFolder()
     closers.push(() => rm(folder, { recursive: true, force: true }))
-    // Started by root, Postgres runs as another account, which must be able to come here.
-    await chmod(folder, 0o755)
     const postgres = await startEmbeddedPostgres({
       dataDir: join(folder, 'postgres'),
       durable: false,

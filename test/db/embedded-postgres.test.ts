@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import t from 'tap'
+import { makeDemoFolder } from '../../scripts/demo/folder.ts'
 import { startEmbeddedPostgres } from '../../src/db/embedded-postgres.ts'
 import { runSql } from '../helpers/admin-sql.ts'
 
@@ -115,4 +116,19 @@ t.test('the end of a server that nobody stopped is logged', async t => {
   process.kill(Number(row?.pid), 'SIGINT')
   t.match(await logged, /^Postgres ended by itself:\n/)
   await server.stop()
+})
+
+t.test('a demo removes what demos that were killed have left, and nothing of those that run', async t => {
+  const { TMPDIR: before } = process.env
+  process.env['TMPDIR'] = join(folder, 'temporary')
+  t.teardown(() => (before === undefined ? delete process.env['TMPDIR'] : (process.env['TMPDIR'] = before)))
+  const dead = spawn('true')
+  await once(dead, 'exit')
+  const [left, running] = [`assist-identity-demo-${dead.pid}-abcdef`, `assist-identity-demo-${process.ppid}-abcdef`]
+  for (const name of [left, running, 'assist-identity-demo-', 'other']) {
+    await mkdir(join(folder, 'temporary', name, 'postgres'), { recursive: true })
+  }
+  const made = await makeDemoFolder()
+  const names = await readdir(join(folder, 'temporary'))
+  t.same(names.toSorted(), [running, 'assist-identity-demo-', 'other', basename(made)].toSorted())
 })
