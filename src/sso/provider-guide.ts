@@ -27,6 +27,8 @@ export type CopiedSetting = 'issuer' | 'clientId' | 'clientSecret'
 export interface Place {
   screen: string
   field: string
+  /** For the initiateLoginUri: the tile there is a plain link, which does not say `iss` by itself (Core §4 wants it). */
+  isPlainLink?: boolean
 }
 
 export interface ProviderGuide {
@@ -82,13 +84,14 @@ const signs: Sign[] = [
   { kind: 'google', host: /^accounts\.google\.com$/ },
   { kind: 'auth0', host: /\.auth0\.com$/ },
   { kind: 'onelogin', host: /\.onelogin\.com$/ },
-  { kind: 'jumpcloud', host: /^oauth\.id\.jumpcloud\.com$/ },
+  { kind: 'jumpcloud', host: /^oauth\.id\.(\w+\.)?jumpcloud\.com$/ },
   { kind: 'ping', host: /^auth\.pingone\.(com|eu|asia|ca|com\.au|sg)$|\.pingidentity\.com$/ },
   { kind: 'keycloak', path: /\/realms\/[^/]+\/?$/, endpoint: /\/protocol\/openid-connect\/auth$/ },
   { kind: 'authentik', path: /^\/application\/o\/[^/]+\/?$/, endpoint: /^\/application\/o\/authorize\/$/ },
 ]
 
 const place = (screen: string, field: string): Place => ({ screen, field })
+const link = (screen: string, field: string): Place => ({ screen, field, isPlainLink: true })
 
 const guides: Record<ProviderKind, ProviderGuide> = {
   okta: {
@@ -105,10 +108,6 @@ const guides: Record<ProviderKind, ProviderGuide> = {
         'Applications > Applications > your application > General > Login',
         'Initiate login URI (Login initiated by: Either Okta or App)',
       ),
-      backchannelLogoutUri: place(
-        'Applications > Applications > your application > General > Logout',
-        'Logout request URL',
-      ),
       jwksUri: place(
         'Applications > Applications > your application > General > Client Credentials > Public key / Private key',
         'Use a URL to fetch keys dynamically',
@@ -123,6 +122,7 @@ const guides: Record<ProviderKind, ProviderGuide> = {
       "Use the org's own issuer, not that of an authorization server under /oauth2/.",
       'Set directoryClaim to sub: over SCIM Okta sends the same id as externalId.',
       'Directory sync needs an application of its own: custom OpenID Connect applications have no SCIM.',
+      'Okta tells of a sign-out through the browser only (front channel), not by logout tokens: deactivation ends sessions at once, a sign-out there does not.',
     ],
   },
   entra: {
@@ -132,7 +132,7 @@ const guides: Record<ProviderKind, ProviderGuide> = {
     paste: {
       redirectUri: place('App registrations > your application > Authentication > Web', 'Redirect URIs'),
       postLogoutRedirectUri: place('App registrations > your application > Authentication > Web', 'Redirect URIs'),
-      initiateLoginUri: place('App registrations > your application > Branding & properties', 'Home page URL'),
+      initiateLoginUri: link('App registrations > your application > Branding & properties', 'Home page URL'),
     },
     copy: {
       issuer: place('App registrations > your application > Overview', 'Directory (tenant) ID'),
@@ -145,6 +145,7 @@ const guides: Record<ProviderKind, ProviderGuide> = {
       'Add the optional claim email under Token configuration: without it there is no address at all.',
       'Client secrets end after two years at most: enter clientSecretExpiresAt, and this service reminds you.',
       'Entra takes uploaded certificates, not keys from a URL: use a client secret, not private_key_jwt.',
+      'Entra tells of a sign-out through the browser only (front channel), not by logout tokens: deactivation ends sessions at once, a sign-out there does not.',
       'sub differs for each app registration. With directoryClaim oid, a new registration finds everybody again.',
     ],
   },
@@ -163,6 +164,8 @@ const guides: Record<ProviderKind, ProviderGuide> = {
     limits: [
       'The issuer serves everybody with a Google account: allowedDomains is compulsory, and only accounts managed for one of these domains (hd) are let in.',
       'Choose Internal under Google Auth Platform > Audience.',
+      'The client secret is shown once, when it is made.',
+      'Google has no claim for groups: roles are given by hand.',
       'Google has no sign-out for applications, neither in the browser nor behind it.',
       'Google Workspace has no directory sync to an endpoint of your own: use autoProvision.',
     ],
@@ -186,6 +189,7 @@ const guides: Record<ProviderKind, ProviderGuide> = {
       clientSecret: place('Applications > Applications > your application > Settings', 'Client Secret'),
     },
     limits: [
+      'Back-channel logout is a part of the Enterprise plan.',
       'Keys for private_key_jwt are uploaded one by one, not fetched from a URL.',
       'Auth0 has no directory sync among its settings; an event stream can send users, not groups.',
     ],
@@ -197,7 +201,7 @@ const guides: Record<ProviderKind, ProviderGuide> = {
     paste: {
       redirectUri: place('Applications > your application > Configuration', "Redirect URI's"),
       postLogoutRedirectUri: place('Applications > your application > Configuration', 'Post Logout Redirect URIs'),
-      initiateLoginUri: place('Applications > your application > Configuration', 'Login Url'),
+      initiateLoginUri: link('Applications > your application > Configuration', 'Login Url'),
     },
     copy: {
       issuer: place('Applications > your application > SSO', 'Issuer URL'),
@@ -205,23 +209,25 @@ const guides: Record<ProviderKind, ProviderGuide> = {
       clientSecret: place('Applications > your application > SSO', 'Show client secret'),
     },
     limits: [
+      'A changed redirect URI takes up to ten minutes there.',
       'Token Endpoint > Authentication Method must be Basic or POST, as tokenAuthMethod says; None (PKCE) has no secret.',
     ],
   },
   jumpcloud: {
     kind: 'jumpcloud',
     name: 'JumpCloud',
-    issuerForm: 'https://oauth.id.jumpcloud.com/',
+    issuerForm: 'https://oauth.id.jumpcloud.com/, with the slash (another host outside of the US region)',
     paste: {
       redirectUri: place('SSO Applications > your application > SSO > Endpoint Configuration', 'Redirect URIs'),
-      initiateLoginUri: place('SSO Applications > your application > SSO > Endpoint Configuration', 'Login URL'),
+      initiateLoginUri: link('SSO Applications > your application > SSO > Endpoint Configuration', 'Login URL'),
     },
     copy: {
-      issuer: place('The same for everybody', 'https://oauth.id.jumpcloud.com/'),
+      issuer: place('The same for everybody in a region', 'https://oauth.id.jumpcloud.com/'),
       clientId: place('Shown once when the application is activated', 'Client ID'),
       clientSecret: place('Shown once when the application is activated', 'Client Secret'),
     },
     limits: [
+      'Client Authentication Type must be Client Secret Basic or Client Secret POST, as tokenAuthMethod says.',
       'Tick Email and Profile under Attribute Mapping > Standard Scopes: otherwise there is no address.',
       'One issuer serves all customers of JumpCloud; the client id ties a sign-in to your organization.',
     ],
@@ -241,10 +247,13 @@ const guides: Record<ProviderKind, ProviderGuide> = {
     },
     copy: {
       issuer: place('Applications > Applications > your application > Configuration > URLs', 'Issuer'),
-      clientId: place('Applications > Applications > your application > Overview', 'Client ID'),
-      clientSecret: place('Applications > Applications > your application > Overview', 'Client Secret'),
+      clientId: place('Applications > Applications > your application > Configuration', 'Client ID'),
+      clientSecret: place('Applications > Applications > your application > Configuration', 'Client Secret'),
     },
-    limits: ['Add the scopes email and profile under Resources: a new application has openid alone.'],
+    limits: [
+      'Add the scopes email and profile under Resources: a new application has openid alone.',
+      'Generate New Secret leaves the one before valid until Revoke Previous Client Secret: add the new one here in between.',
+    ],
   },
   keycloak: {
     kind: 'keycloak',
@@ -253,8 +262,11 @@ const guides: Record<ProviderKind, ProviderGuide> = {
     paste: {
       redirectUri: place('Clients > your client > Settings', 'Valid redirect URIs'),
       postLogoutRedirectUri: place('Clients > your client > Settings', 'Valid post logout redirect URIs'),
-      initiateLoginUri: place('Clients > your client > Settings', 'Home URL'),
-      backchannelLogoutUri: place('Clients > your client > Settings > Logout settings', 'Backchannel logout URL'),
+      initiateLoginUri: link('Clients > your client > Settings', 'Home URL'),
+      backchannelLogoutUri: place(
+        'Clients > your client > Settings > Logout settings',
+        'Backchannel logout URL (Front channel logout: Off)',
+      ),
       jwksUri: place('Clients > your client > Keys (Credentials > Client Authenticator: Signed Jwt)', 'JWKS URL'),
     },
     copy: {
@@ -274,7 +286,7 @@ const guides: Record<ProviderKind, ProviderGuide> = {
     issuerForm: 'https://YOUR-HOST/application/o/APPLICATION-SLUG/, with the slash',
     paste: {
       redirectUri: place('Applications > Providers > your provider', 'Redirect URIs/Origins'),
-      initiateLoginUri: place('Applications > Applications > your application', 'Launch URL'),
+      initiateLoginUri: link('Applications > Applications > your application', 'Launch URL'),
       backchannelLogoutUri: place(
         'Applications > Providers > your provider',
         'Logout URI (Logout method: Back-channel)',

@@ -5,6 +5,7 @@ import { actorOf } from '../http/admin-auth.ts'
 import { workspaceParams } from '../http/params.ts'
 import { problemResponses } from '../http/problem.ts'
 import { ifMatchHeader, withEtag } from '../http/versions.ts'
+import type { ProviderMetadata } from '../oidc/provider.ts'
 import { guideTo } from './provider-guide.ts'
 import { changeSsoConfig, deleteSsoConfig, saveSsoConfig, type SsoDependencies } from './save-sso-config.ts'
 import { findSsoConfig, getSsoConfig, ssoUrls, type StoredSsoConfig } from './sso-config.ts'
@@ -156,7 +157,8 @@ export const ssoRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { config:
       const { issuer } = request.query
       const stored = issuer === undefined ? await findSsoConfig(db, workspaceId) : undefined
       const uris = urisOf(config, workspaceId)
-      return { ...uris, guide: describeGuide(guideTo(issuer?.trim() ?? stored?.issuer, stored?.metadata), uris) }
+      const whose = { issuer: issuer?.trim() ?? stored?.issuer, metadata: stored?.metadata }
+      return { ...uris, guide: describeGuide(whose, uris) }
     },
   )
 
@@ -264,7 +266,7 @@ function describe(config: Config, workspaceId: string, stored: StoredSsoConfig, 
       userinfo: metadata.userinfo_endpoint ?? null,
       endSession: metadata.end_session_endpoint ?? null,
     },
-    guide: describeGuide(guideTo(stored.issuer, metadata), uris),
+    guide: describeGuide(stored, uris),
     ...(notices.length > 0 && { notices }),
   }
 }
@@ -276,15 +278,20 @@ function urisOf(config: Config, workspaceId: string): RegisteredUris {
   return { ...uris, postLogoutRedirectUri: `${config.frontendOrigins[0]}${config.frontendSignedOutPath}` }
 }
 
+interface GuidedProvider {
+  issuer: string | undefined
+  metadata?: ProviderMetadata | undefined
+}
+
 /** A guide with what is to be pasted. */
-function describeGuide({ paste, copy, ...rest }: ReturnType<typeof guideTo>, uris: RegisteredUris) {
+function describeGuide({ issuer, metadata }: GuidedProvider, uris: RegisteredUris) {
+  const { paste, copy, ...rest } = guideTo(issuer, metadata)
   return {
     ...rest,
-    paste: Object.entries(paste).map(([name, place]) => ({
-      name,
-      value: uris[name as keyof RegisteredUris],
-      ...place,
-    })),
+    paste: Object.entries(paste).map(([name, { isPlainLink = false, ...place }]) => {
+      const uri = uris[name as keyof RegisteredUris]
+      return { name, value: isPlainLink ? `${uri}?iss=${encodeURIComponent(issuer ?? '')}` : uri, ...place }
+    }),
     copy: Object.entries(copy).map(([name, place]) => ({ name, ...place })),
   }
 }

@@ -37,6 +37,25 @@ t.test('before anything is saved, the admin has all that goes to the provider, a
   t.match(await setup(), { guide: { kind: 'generic' } })
 })
 
+t.test(
+  'where the tile of a provider is a plain link, it names the issuer, and begins a sign-in as it stands',
+  async t => {
+    const { url, headers } = await makeWorkspace(test)
+    const keycloak = { issuer: 'https://sso.corp.example/realms/main', network: provider.network }
+    const { issuer } = await makeScriptedProvider(t, keycloak)
+    const payload = { issuer, clientId: 'assist-acme', clientSecret: 'acme-secret' }
+    const saved = (await test.app.inject({ method: 'PUT', url: `${url}/sso-config`, headers, payload })).json()
+    const setup = (await test.app.inject({ url: `${url}/sso-config/setup`, headers })).json()
+    for (const { guide, initiateLoginUri } of [saved, setup]) {
+      const tile = guide.paste.find((each: { name: string }) => each.name === 'initiateLoginUri')
+      t.match(tile, { field: 'Home URL', value: `${initiateLoginUri}?iss=${encodeURIComponent(issuer)}` })
+      t.notOk('isPlainLink' in tile)
+      const reply = await test.app.inject({ url: tile.value.replace('https://sso.assist.example', '') })
+      t.match(reply.headers.location, 'https://app.assist.example/sso/start?')
+    }
+  },
+)
+
 t.test('providers are told by their issuer, and behind their own domain by the shape of their endpoints', t => {
   const known: [string, string][] = [
     ['okta', 'https://acme.okta.com'],
@@ -47,6 +66,7 @@ t.test('providers are told by their issuer, and behind their own domain by the s
     ['auth0', 'https://acme.eu.auth0.com/'],
     ['onelogin', 'https://acme.onelogin.com/oidc/2'],
     ['jumpcloud', 'https://oauth.id.jumpcloud.com/'],
+    ['jumpcloud', 'https://oauth.id.eu.jumpcloud.com/'],
     ['ping', 'https://auth.pingone.eu/11111111-2222-3333-4444-555555555555/as'],
     ['keycloak', 'https://sso.corp.example/realms/main'],
     ['keycloak', 'https://sso.corp.example/auth/realms/main'],
