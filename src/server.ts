@@ -17,7 +17,7 @@ const dataDir = '.data'
 const config = readConfigOrExit()
 const logger = createLogger(config.logLevel)
 
-const embedded = config.databaseUrl === 'postgres://embedded' ? await startEmbedded() : undefined
+const embedded = config.databaseUrl === 'postgres://embedded' ? await startEmbeddedOrExit() : undefined
 const databaseUrl = embedded?.url ?? config.databaseUrl
 if (config.migrateOnStart) {
   const applied = await migrateOrExit()
@@ -112,7 +112,11 @@ async function listenOrExit(): Promise<void> {
   }
 }
 
-async function startEmbedded() {
+async function startEmbeddedOrExit() {
   const { startEmbeddedPostgres } = await import('./db/embedded-postgres.ts')
-  return startEmbeddedPostgres({ dataDir: `${dataDir}/postgres`, durable: true, log: line => logger.info(line) })
+  const options = { dataDir: `${dataDir}/postgres`, durable: true, log: (line: string) => logger.info(line) }
+  return startEmbeddedPostgres(options).catch((error: Error) => {
+    console.error(error.message)
+    process.exit(1)
+  })
 }
