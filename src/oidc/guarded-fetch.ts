@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import { promisify } from 'node:util'
 import { brotliDecompress, gunzip, inflate } from 'node:zlib'
-import { Agent, type buildConnector, type Dispatcher } from 'undici'
+import type { Agent, buildConnector, Dispatcher } from 'undici'
 import { addressesIn, isPublicAddress, type AddressRule } from './public-address.ts'
 
 /**
@@ -104,22 +104,17 @@ export function createGuardedFetch(options: OutboundOptions): GuardedFetch {
     resolve: options.resolve ?? (options.allowedNetworks.length > 0 ? resolveBySystem : resolveByDns),
     timeoutMs,
   }
-  const agent = new Agent({
-    connections: 32,
-    maxResponseSize: bodyLimit,
-    // A provider that keeps connections longer says so by `Keep-Alive: timeout=`, and is believed up to a minute.
-    keepAliveTimeout: 4_000,
-    keepAliveMaxTimeout: 60_000,
-    connect: (target, done) => void handOver(connectGuarded(target, rules, openSocket), done),
-  })
+  let agent: Promise<Agent> | undefined
   return {
     fetch: async (url, request = {}) => {
       const target = new URL(url)
       checkTarget(target, rules)
+      agent ??= openAgent(rules, openSocket)
+      const dispatcher = await agent
       const limit = AbortSignal.timeout(timeoutMs)
       const signal = request.signal ? AbortSignal.any([limit, request.signal]) : limit
       try {
-        return await call(agent, target, { ...request, signal })
+        return await call(dispatcher, target, { ...request, signal })
       } catch (error) {
         throw outboundError(error, target.host, signal)
       }
@@ -129,8 +124,21 @@ export function createGuardedFetch(options: OutboundOptions): GuardedFetch {
       checkTarget(target, rules)
       await resolveChecked(bareHost(target.hostname), target.protocol === 'https:', rules)
     },
-    close: () => agent.destroy(),
+    close: async () => (await agent)?.destroy(),
   }
+}
+
+/** The HTTP client is loaded with the first call: to a directory that only syncs, it would be 7 MB for nothing. */
+async function openAgent(rules: Rules, openSocket: OpenSocket): Promise<Agent> {
+  const { Agent } = await import('undici')
+  return new Agent({
+    connections: 32,
+    maxResponseSize: bodyLimit,
+    // A provider that keeps connections longer says so by `Keep-Alive: timeout=`, and is believed up to a minute.
+    keepAliveTimeout: 4_000,
+    keepAliveMaxTimeout: 60_000,
+    connect: (target, done) => void handOver(connectGuarded(target, rules, openSocket), done),
+  })
 }
 
 interface Rules {
