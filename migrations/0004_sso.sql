@@ -22,8 +22,11 @@ CREATE TABLE sso_configs (
   -- The endpoints found by the last discovery, shown to the admin; sign-in reads its own fresh copy.
   metadata               jsonb NOT NULL,
   version                integer NOT NULL DEFAULT 1,
+  -- Since which version the settings are what they are: enforcing and lifting make a version, and prove or disprove nothing.
+  settings_version       integer NOT NULL DEFAULT 1,
   created_at             timestamptz(3) NOT NULL DEFAULT now(),
-  updated_at             timestamptz(3) NOT NULL DEFAULT now()
+  updated_at             timestamptz(3) NOT NULL DEFAULT now(),
+  CHECK (settings_version <= version)
 );
 
 -- What proves to the provider who we are: a secret of the provider's making, or a private key of ours (RFC 7523). Sealed

@@ -341,6 +341,7 @@ export interface SsoConfigsTable {
   enforced_at: string | null
   metadata: unknown
   version: Generated<number>
+  settings_version: Generated<number>
   created_at: Generated<string>
   updated_at: Generated<string>
 }

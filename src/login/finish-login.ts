@@ -95,7 +95,8 @@ async function checkAnswer(
 ): Promise<LoginConfig | undefined> {
   const loginConfig = await getOpenLoginConfig(db, box, attempt.workspaceId)
   checkResponseIssuer(attempt.issuer, response)
-  const changed = loginConfig.version !== attempt.configVersion
+  // Versions begin anew with a configuration that is made after another was deleted: it may be of another provider.
+  const changed = loginConfig.version !== attempt.configVersion || loginConfig.issuer !== attempt.issuer
   if ((changed || askAgain.has(response.error ?? '')) && attempt.restarts === 0) return undefined
   if (changed) throw new AttemptRefusal('sso_attempt_expired', 'config_changed', attempt)
   return loginConfig

@@ -9,7 +9,7 @@ import { countRecoverableOwners } from '../members/recovery-codes.ts'
 import { toPage, type Page } from '../page.ts'
 import { listDomains } from '../workspaces/domains.ts'
 import { listCredentials, works, type ClientCredential } from './client-credentials.ts'
-import { isProvenBy } from './login-tests.ts'
+import { isProvenBy, provesNow } from './login-tests.ts'
 import { findSsoConfig, getSsoConfig, type StoredSsoConfig } from './sso-config.ts'
 
 /** One condition of a safe enforcement. */
@@ -106,17 +106,18 @@ async function checkProven(
     const message = 'You are not known as a member of this workspace, so no sign-in of yours can prove anything.'
     return { ...refused, message, fix: 'Sign in by SSO, and enforce it from that session.' }
   }
-  if (await isProvenBy(db, { workspaceId, memberId: admin.memberId, version })) {
-    return { name, result: 'pass', message: 'You have signed in by this very configuration.' }
+  if (await isProvenBy(db, { workspaceId, memberId: admin.memberId })) {
+    return { name, result: 'pass', message: 'You have signed in by this very configuration and sign-in policy.' }
   }
-  const message = `You have not signed in by version ${version} of the configuration, which is the one to be enforced.`
+  const message = `You have not signed in by version ${version} of the configuration, and by the sign-in policy as it is.`
   const fix = 'Sign in by SSO with your own account, or run a login test to its end (POST …/sso-config/login-tests).'
   return { ...refused, message, fix }
 }
 
 function checkRecovery(owners: number): EnforcementCheck {
   const name = 'recovery'
-  if (owners > 0) return { name, result: 'pass', message: `${owners} owners hold unused recovery codes.` }
+  const hold = owners === 1 ? '1 owner holds' : `${owners} owners hold`
+  if (owners > 0) return { name, result: 'pass', message: `${hold} unused recovery codes.` }
   const message = 'No active owner holds recovery codes: when the provider fails, nobody could change anything here.'
   const fix = 'Let an owner make codes and keep them outside of Assist (POST …/sso-config/recovery-codes).'
   return { name, result: 'fail', message, fix, code: 'sso_recovery_missing' }
@@ -168,15 +169,15 @@ async function checkDomains(
   if (names.length > 0 && unproved.length === 0) {
     return { name, result: 'pass', message: `${names.join(', ')} is proved: addresses there lead to SSO.` }
   }
-  const which = unproved.length > 0 ? `${unproved.join(', ')} is` : 'No domain is'
-  const message = `${which} proved: people who give an address only, and no workspace, are not led to SSO.`
+  const which = unproved.length > 0 ? `Not proved is ${unproved.join(', ')}` : 'No domain is proved'
+  const message = `${which}: people who give an address only, and no workspace, are not led to SSO.`
   return { name, result: 'warn', message, fix: 'Prove the domains by a DNS record (POST …/domains).' }
 }
 
 function checkMembers(count: number): EnforcementCheck {
   const name = 'members'
   if (count === 0) return { name, result: 'pass', message: 'Every active member can sign in.' }
-  const message = `${count} active members might not be able to sign in.`
+  const message = `${count} active ${count === 1 ? 'member' : 'members'} might not be able to sign in.`
   const fix = 'Each is listed with the reason. To go on all the same, send their number as lockedOutMembers.'
   return { name, result: 'warn', message, fix }
 }
@@ -190,6 +191,7 @@ function lockedOutSql(workspaceId: string, roles: readonly string[]): RawBuilder
   return sql`
     SELECT m.id, m.email, m.display_name AS "displayName", m.role, r.reason
       FROM sso_configs c
+      LEFT JOIN sign_in_policies p ON p.workspace_id = c.workspace_id
       JOIN members m ON m.workspace_id = c.workspace_id AND m.status = 'active'
      CROSS JOIN LATERAL (SELECT CASE
          WHEN m.email_key IS NULL THEN 'no_email'
@@ -202,8 +204,7 @@ function lockedOutSql(workspaceId: string, roles: readonly string[]): RawBuilder
        AND r.reason IS NOT NULL
        AND NOT EXISTS (SELECT FROM identities i
                         WHERE i.workspace_id = m.workspace_id AND i.member_id = m.id AND i.issuer = c.issuer)
-       AND NOT EXISTS (SELECT FROM sso_login_tests t
-                        WHERE t.workspace_id = m.workspace_id AND t.member_id = m.id AND t.passed AND t.config_version = c.version)
+       AND NOT EXISTS (SELECT FROM sso_login_tests t WHERE t.member_id = m.id AND ${provesNow})
        AND NOT (c.directory_claim IS NOT NULL AND EXISTS (
              SELECT FROM scim_users u
               WHERE u.workspace_id = m.workspace_id AND u.member_id = m.id AND u.external_id IS NOT NULL))`

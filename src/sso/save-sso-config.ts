@@ -89,6 +89,12 @@ export async function deleteSsoConfig(
       if (!stored) throw notConfigured()
       throw stored.enforcedAt === null ? versionConflict() : enforcedRefusal('The SSO configuration cannot be deleted')
     }
+    // Versions begin anew with the next configuration, which these have not tested.
+    await trx
+      .updateTable('sso_login_tests')
+      .set({ config_version: null })
+      .where('workspace_id', '=', workspaceId)
+      .execute()
     const entry = { action: 'sso_config.deleted', target: { type: 'sso_config', id: workspaceId } } as const
     await recordActivity(trx, { ...entry, workspaceId, actor, detail: { issuer: deleted.issuer } })
     return deleted.issuer
@@ -290,7 +296,7 @@ async function writeSettings(trx: Trx, { workspaceId, settings, metadata, stored
   const written = stored
     ? await trx
         .updateTable('sso_configs')
-        .set({ ...values, version: stored.version + 1, updated_at: sql`now()` })
+        .set({ ...values, version: stored.version + 1, settings_version: stored.version + 1, updated_at: sql`now()` })
         .where('workspace_id', '=', workspaceId)
         .where('version', '=', stored.version)
         .returning('version')

@@ -90,12 +90,22 @@ t.test(
     await acme.configure({ autoProvision: true })
     t.same(failures(await verdictOf(acme, owner)), ['proven_sign_in'], 'another version')
     t.match((await enforce(acme, owner)).json(), { code: 'sso_not_proven', detail: /version 2/ })
-    const anew = await signedIn(acme, users.olga)
-    await signedIn(acme, users.ana)
+    await signedIn(acme, users.olga)
+    t.same(failures(await verdictOf(acme, owner)), [])
+    const policy = { sessionHours: 12, sessionIdleMinutes: 60, maxAgeSeconds: null, acrValues: ['phr'] }
+    const put = await send(acme, 'PUT', { path: '/sign-in-policy', headers: owner, payload: policy })
+    t.equal(put.statusCode, 200)
+    t.same(failures(await verdictOf(acme, owner)), ['proven_sign_in'], 'a policy that nobody has met yet')
+    const anew = await signedIn(acme, { ...users.olga, acr: 'phr' })
+    await signedIn(acme, { ...users.ana, acr: 'phr' })
     const admin = await byPassword(acme, 'owner@corp.example', 'admin')
     t.match((await enforce(acme, admin)).json(), { status: 403, code: 'forbidden' })
     const enforced = (await enforce(acme, anew)).json()
-    t.match(enforced, { enforced: true, since: String })
+    t.match(
+      enforced,
+      { enforced: true, since: String, verdict: { isSafe: true } },
+      'which proves and disproves nothing',
+    )
     t.equal((await enforce(acme, anew)).json().since, enforced.since, 'again without effect')
     const config = (await send(acme, 'GET', { path: '/sso-config', headers: anew })).json()
     t.match(config, { enforced: true })
@@ -119,6 +129,22 @@ t.test('a passed login test of the own account proves as well as a sign-in', asy
   await test(users.olga)
   t.same(failures(await verdictOf(acme, password)), [])
   t.equal((await enforce(acme, password)).statusCode, 200)
+})
+
+t.test('neither a sign-in nor a test by a configuration that was deleted proves the next one', async t => {
+  const acme = await world.makeAcme()
+  const owner = await signedIn(acme, users.olga)
+  const made = (await send(acme, 'POST', { path: '/sso-config/login-tests', headers: owner })).json()
+  const browser = makeBrowser(world)
+  const start = await browser.get(made.startUrl)
+  await browser.get(world.idp.authorize(start.headers.location!, { user: { ...users.olga } }))
+  await makeCodes(acme, owner)
+  t.same(failures(await verdictOf(acme, owner)), [])
+  const config = (await send(acme, 'GET', { path: '/sso-config', headers: owner })).json()
+  await send(acme, 'DELETE', { path: '/sso-config', headers: owner })
+  const payload = { issuer: config.issuer, clientId: config.clientId, clientSecret: 'acme-secret', enabled: true }
+  await send(acme, 'PUT', { path: '/sso-config', headers: owner, payload })
+  t.same(failures(await verdictOf(acme, owner)), ['proven_sign_in', 'client_credential'])
 })
 
 t.test('oidc-tok-005, the verdict: a refused or ending secret, unproved domains, each with what to do', async t => {
@@ -152,7 +178,7 @@ t.test('oidc-tok-005, the verdict: a refused or ending secret, unproved domains,
   t.match(await check('client_credential'), { result: 'fail' })
   world.idp.reset()
 
-  t.match(await check('domains'), { result: 'warn', message: /corp\.example is proved/, fix: /DNS/ })
+  t.match(await check('domains'), { result: 'warn', message: /^Not proved is corp\.example:/, fix: /DNS/ })
   await app.inject({ method: 'PUT', url: `${acme.url}/domains/corp.example`, headers: serviceHeaders })
   t.match(await check('domains'), { result: 'pass' })
   await app.inject({ method: 'DELETE', url: `${acme.url}/domains/corp.example`, headers: serviceHeaders })

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import t from 'tap'
 import { sha256 } from '../../src/opaque-token.ts'
+import { makeScriptedProvider } from '../helpers/scripted-provider.ts'
 import { entriesOf, expectRefusal, expectSignedIn, makeBrowser, makeSignInWorld } from '../helpers/sign-in.ts'
 
 const world = await makeSignInWorld(t)
@@ -399,6 +400,28 @@ t.test('oidc-cb-023: switched off while somebody is at the provider', async t =>
   t.equal(tokenRequests(), asked)
   await expectRefusal(t, world, { acme, code: 'sso_disabled', act: () => makeBrowser(world).signIn(acme) })
 })
+
+t.test(
+  'a configuration that was deleted and made anew for another provider takes no answer of the one before',
+  async t => {
+    const other = await makeScriptedProvider(t, { network: world.network, issuer: 'https://next.corp.example' })
+    const acme = await makeAcme()
+    const browser = makeBrowser(world)
+    const callback = await browser.reachCallback(acme, { user: { sub: 'a-subject-of-next' } })
+    const { headers } = acme
+    await test.app.inject({ method: 'DELETE', url: `${acme.url}/sso-config`, headers })
+    const payload = { issuer: other.issuer, clientId: 'assist-acme', clientSecret: 'secret-of-next', enabled: true }
+    const saved = await test.app.inject({ method: 'PUT', url: `${acme.url}/sso-config`, headers, payload })
+    t.equal(saved.json().version, 1, 'the version is the same')
+    const asked = tokenRequests()
+    t.match((await browser.open(callback)).location.pathname, /\/start$/)
+    t.equal(tokenRequests(), asked, 'the new secret does not go to the old provider')
+    t.same(
+      await test.db.selectFrom('identities').select('subject').where('workspace_id', '=', acme.workspaceId).execute(),
+      [],
+    )
+  },
+)
 
 t.test('a configuration that changed meanwhile begins the sign-in anew, once', async t => {
   const acme = await makeAcme()
