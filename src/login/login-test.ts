@@ -44,7 +44,7 @@ export async function startLoginTest(
     location = await beginAt(dependencies, { loginConfig, secrets, extra: authenticationParameters(loginConfig) })
   } catch (error) {
     if (!(error instanceof AppError)) throw error
-    const report = failedReport(error)
+    const report = failedReport(error, loginConfig)
     await db.transaction().execute(trx => finishTest(trx, box, { ...keyOf(test), passed: false, report, requestId }))
     return { location: returnTo }
   }
@@ -102,7 +102,7 @@ async function run(dependencies: LoginDependencies, test: StartedLoginTest, answ
     proven = await proveSignIn(dependencies, { attempt, response, loginConfig, requestId })
   } catch (error) {
     if (!(error instanceof AppError)) throw error
-    return { passed: false, report: failedReport(error) }
+    return { passed: false, report: failedReport(error, loginConfig) }
   }
   const tested = await look(dependencies, { test, answered, proven })
   const report = testedReport(tested)

@@ -30,15 +30,16 @@ const passed: Record<(typeof protocolSteps)[number], string> = {
 }
 
 /** The report of a sign-in that broke off before anybody was known. */
-export function failedReport(failure: AppError): LoginTestReport {
+export function failedReport(failure: AppError, { tokenAuthMethod }: LoginConfig): LoginTestReport {
   const name = failedStep(failure)
+  const byKey = failure.code === 'sso_client_rejected' && tokenAuthMethod === 'private_key_jwt'
   const step: CheckName = name === 'clock' ? 'id_token' : name
   const before = protocolSteps.slice(
     0,
     protocolSteps.findIndex(each => each === step),
   )
   return {
-    checks: [...before.map(pass), failed(name, failure)],
+    checks: [...before.map(pass), { ...failed(name, failure), ...(byKey && { fix: keyFix }) }],
     claims: [],
     token: null,
     domain: null,
@@ -122,6 +123,9 @@ function failedStep({ code, detail }: AppError): CheckName {
       return 'provider_answer'
   }
 }
+
+const keyFix =
+  'Register jwksUri at the provider for this client, and private_key_jwt as its way of authenticating: it fetches our keys from there.'
 
 const fixes: Partial<Record<ErrorCode, string>> = {
   sso_access_denied: 'Assign the person to the application at the provider, and do not cancel there.',

@@ -105,7 +105,7 @@ export function idpError(detail: Record<string, unknown>): AppError {
 function clientRejected(detail: Record<string, unknown>): AppError {
   return new AppError(
     'sso_client_rejected',
-    'The identity provider did not accept the credentials of this service. An owner of the workspace has to renew the client secret.',
+    'The identity provider did not accept the credentials of this service. An owner of the workspace has to renew the client secret or key.',
     { detail },
   )
 }

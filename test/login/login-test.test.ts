@@ -162,6 +162,15 @@ t.test('each failure is found by its check, with what to change, and ends the li
     [{ name: 'client_authentication', code: 'sso_client_rejected', fix: /Value .*not its Secret ID/ }],
     'oidc-tok-005',
   )
+  await app.inject({
+    method: 'POST',
+    url: `${acme.url}/sso-config/credentials`,
+    headers: acme.headers,
+    payload: { kind: 'key' },
+  })
+  t.match(await failing({ draft: { tokenAuthMethod: 'private_key_jwt' } }), [
+    { name: 'client_authentication', code: 'sso_client_rejected', fix: /Register jwksUri/ },
+  ])
   world.idp.script.answer.token = json(400, { error: 'invalid_scope' })
   t.match(await failing({}), [{ name: 'token_endpoint', code: 'sso_idp_error', fix: /scopes openid, email/ }])
   world.idp.reset()
