@@ -62,6 +62,8 @@ CREATE TABLE sso_login_tests (
   sealed_secret  bytea,
   -- The version of the saved configuration that is tested, or as which a draft was saved.
   config_version integer,
+  -- The settings_version that it was made beside, which a draft may replace; absent: nothing was saved.
+  base_version   integer,
   is_draft       boolean NOT NULL,
   actor_type     text NOT NULL,
   actor_id       text NOT NULL,

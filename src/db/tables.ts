@@ -353,6 +353,7 @@ export interface SsoLoginTestsTable {
   settings: unknown
   sealed_secret: Buffer | null
   config_version: number | null
+  base_version: number | null
   is_draft: boolean
   actor_type: string
   actor_id: string

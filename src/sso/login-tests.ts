@@ -93,6 +93,7 @@ export async function createLoginTest(
       settings: JSON.stringify(settings),
       sealed_secret: secret ? box.seal(JSON.stringify(secret satisfies DraftSecret), secretContext(key)) : null,
       config_version: isSaved ? stored.version : null,
+      base_version: db.selectFrom('sso_configs').select('settings_version').where('workspace_id', '=', workspaceId),
       is_draft: !isSaved,
       actor_type: actor.type,
       actor_id: actor.id,
@@ -371,8 +372,9 @@ export async function linkTestedAccount(
 }
 
 /**
- * Saves what a test has proved, its secret included: the way to another issuer or client while SSO is enforced.
- * @throws {AppError} `not_found`; `login_test_unfinished`, `login_test_failed`; those of saveSsoConfig
+ * Saves what a test has proved, its secret included: the way to another issuer or client while SSO is enforced. Once, and
+ * only in place of the settings that it was made beside: what somebody has saved since is not taken back unseen.
+ * @throws {AppError} `not_found`; `login_test_unfinished`, `login_test_failed`; `conflict`; those of saveSsoConfig
  */
 export async function applyLoginTest(
   dependencies: SsoDependencies,
@@ -385,18 +387,26 @@ export async function applyLoginTest(
   }
   if (status !== 'passed') throw new AppError('login_test_unfinished', 'Run the test to its end first.')
   if (!isDraft) throw new AppError('conflict', 'This test is of the saved configuration: there is nothing to apply.')
-  const { sealed } = await db
-    .selectFrom('sso_login_tests')
-    .select('sealed_secret as sealed')
-    .where('workspace_id', '=', workspaceId)
-    .where('id', '=', id)
+  const { sealed, base, current, version } = await db
+    .selectFrom('sso_login_tests as t')
+    .leftJoin('sso_configs as c', 'c.workspace_id', 't.workspace_id')
+    .select(['t.sealed_secret as sealed', 't.base_version as base'])
+    .select(['c.settings_version as current', 'c.version'])
+    .where('t.workspace_id', '=', workspaceId)
+    .where('t.id', '=', id)
     .executeTakeFirstOrThrow()
+  if (base !== current) {
+    throw new AppError(
+      'conflict',
+      'The SSO configuration was saved after this test was made. Make a new test, of what is saved now and your changes.',
+    )
+  }
   const secret = sealed === null ? undefined : openSecret(box, { workspaceId, id }, sealed)
   const saved = await saveSsoConfig(dependencies, {
     workspaceId,
     settings,
     ...(secret && { clientSecret: secret.clientSecret, clientSecretExpiresAt: secret.expiresAt }),
-    expectedVersion,
+    expectedVersion: expectedVersion ?? version ?? undefined,
     provenBy: id,
     actor,
   })
