@@ -57,12 +57,14 @@ export function maskClaim(name: string, value: unknown): string {
   if (typeof value === 'string') return maskText(value)
   if (Array.isArray(value)) return `${value.length} values`
   if (typeof value === 'object' && value !== null) return 'an object'
+  if (typeof value === 'number') return 'a number'
   return String(value)
 }
 
 function maskText(text: string): string {
   const [, domain] = /^[^@]+@([^@]+)$/.exec(text) ?? []
-  const first = storable(String.fromCodePoint(text.codePointAt(0) ?? 0), 2)
+  // Of a short text the first character would be most of it.
+  const first = text.length < 4 ? '' : storable(String.fromCodePoint(text.codePointAt(0) ?? 0), 2)
   return `${first}…${domain === undefined ? ` (${text.length} characters)` : `@${storable(domain, 253)}`}`
 }
 

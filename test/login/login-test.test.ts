@@ -96,11 +96,14 @@ t.test('a test goes all the way and ends in a report: no session, no link, no me
 
 t.test('the claims are masked, and shown as they are only by an act that leaves an entry', async t => {
   const acme = await world.makeAcme()
-  const { made, test } = await run(acme, { user: { ...olga, phone_number: '+49 170 0000000' } })
+  const { made, test } = await run(acme, {
+    user: { ...olga, phone_number: '+49 170 0000000', employee_number: 4711, gender: 'f', is_manager: true },
+  })
   const claims = Object.fromEntries(
     test.report.claims.map((claim: { name: string; value: string }) => [claim.name, claim.value]),
   )
   t.match(claims, { iss: '"https://idp.corp.example"', email: 'o…@corp.example', email_verified: 'true', sub: /^u… / })
+  t.match(claims, { employee_number: 'a number', gender: '… (1 characters)', is_manager: 'true' })
   t.notMatch(JSON.stringify(test), /owner@corp|Olga Owner|0000000|u-olga/)
   const stored = await db.selectFrom('sso_login_tests').selectAll().where('id', '=', made.id).executeTakeFirstOrThrow()
   t.notMatch(stored.claims_sealed!.toString('latin1'), 'owner@corp')
