@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import { decodeJwt } from 'jose'
 import t from 'tap'
 import { readConfig } from '../src/config.ts'
+import { guideTo } from '../src/sso/provider-guide.ts'
 import { createSecretBox } from '../src/sso/secret-box.ts'
 import { uuid7 } from '../src/uuid7.ts'
 import { runSql } from './helpers/admin-sql.ts'
@@ -125,6 +126,25 @@ t.test("the README's SQL names the key of every value that is sealed in the data
     { key: 'new', stored_in: 'sso_client_credentials', count: 1 },
     { key: 'old', stored_in: 'sso_login_tests', count: 2 },
   ])
+})
+
+t.test('the README names issuer, redirect URI, id and secret of the four providers as the API does', async t => {
+  const readme = await read('README.md')
+  const issuers = {
+    Okta: 'https://acme.okta.com',
+    'Microsoft Entra ID': 'https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/v2.0',
+    'Google Workspace': 'https://accounts.google.com',
+    Auth0: 'https://acme.eu.auth0.com/',
+  }
+  for (const [name, issuer] of Object.entries(issuers)) {
+    const section = readme.split(`### ${name}\n`)[1]?.split('\n#')[0] ?? ''
+    const guide = guideTo(issuer)
+    t.equal(guide.name, name)
+    const places = [guide.paste.redirectUri!, guide.copy.clientId, guide.copy.clientSecret]
+    for (const { field } of places) t.match(section, `**${field.split(',')[0]!}**`, `${name}: ${field}`)
+    const [form] = /https:[^ ,]+/.exec(guide.issuerForm)!
+    t.match(section, `\`${form.replace('YOUR-DOMAIN', 'DOMAIN')}\``, `${name}: ${form}`)
+  }
 })
 
 t.test("the README's token is for all workspaces, and none is made where tokens are Assist's own", async t => {
