@@ -45,7 +45,7 @@ export function checkIssuer(text: string, { allowHttp }: { allowHttp: boolean })
   return issuer
 }
 
-/** Addresses of two vendors that look like an issuer and are none: the fix is known, so no call has to fail first. */
+/** Addresses of vendors that look like an issuer and are none: the fix is known, so no call has to fail first. */
 function checkVendor({ hostname, pathname }: URL, issuer: string): void {
   const [, tenant, version] = pathname.split('/')
   if (entraHosts.has(hostname) && version !== 'v2.0') {
@@ -54,9 +54,12 @@ function checkVendor({ hostname, pathname }: URL, issuer: string): void {
         '(tenant) ID that Entra shows',
     )
   }
-  const console = /^([\w-]+)-admin\.(okta|oktapreview|okta-emea)\.com$/.exec(hostname)
-  if (console)
-    throw invalid(`is not ${issuer}, which is Okta's Admin Console: use https://${console[1]}.${console[2]}.com`)
+  const okta = /^([\w-]+?)(-admin)?\.(okta|oktapreview|okta-emea|okta-gov)\.com$/.exec(hostname)
+  if (okta && (okta[2] !== undefined || /^\/(admin|app|oauth2\/v1)(\/|$)/.test(pathname))) {
+    throw invalid(`is not ${issuer}, which is a page or an endpoint of Okta: use https://${okta[1]}.${okta[3]}.com`)
+  }
+  const [, realm] = /^(.*\/realms\/[^/]+)\/(?:account|console|protocol)(?:\/|$)/.exec(issuer) ?? []
+  if (realm !== undefined) throw invalid(`is not ${issuer}, which is a page or an endpoint of Keycloak: use ${realm}`)
 }
 
 function invalid(fault: string): AppError {

@@ -111,6 +111,13 @@ t.test('what looks like an issuer and is none is refused with the one to use, an
       'https://login.microsoftonline.com/YOUR-TENANT-ID/v2.0',
     ],
     ['https://acme-admin.okta.com', 'sso_issuer_invalid', 'use https://acme.okta.com'],
+    ['https://acme.okta.com/app/UserHome', 'sso_issuer_invalid', 'use https://acme.okta.com.'],
+    ['https://acme.okta.com/oauth2/v1/authorize', 'sso_issuer_invalid', 'use https://acme.okta.com.'],
+    [
+      'https://sso.corp.example/auth/realms/main/protocol/openid-connect/auth',
+      'sso_issuer_invalid',
+      'use https://sso.corp.example/auth/realms/main.',
+    ],
   ]
   const lookups = network.lookups.length
   for (const [issuer, code, fix] of typed) {
