@@ -224,7 +224,7 @@ function vouch(person: Person, email: Email, { candidate, config, rules }: Vouch
     throw refuse('sso_identity_link_required', 'Your account has to be linked before you can sign in this way.', {
       memberId: candidate.memberId,
       role: candidate.role,
-      fix: 'Admins and owners are linked by e-mail only where the provider sends email_verified true: mail attributes can be edited. Have the provider send it, or set directoryClaim where a directory provides this member.',
+      fix: 'Admins and owners are linked by e-mail only where the provider sends email_verified true: mail attributes can be edited. Let this member make a login test and link its account (POST …/sso-config/login-tests/{id}/link), have the provider send email_verified, or set directoryClaim where a directory provides this member.',
     })
   }
   return trust

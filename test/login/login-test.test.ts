@@ -265,7 +265,7 @@ t.test('an owner whose address nobody vouches for links their own account, and n
   const acme = await world.makeAcme()
   const silent = { ...olga, email_verified: undefined }
   const { made, checks } = await run(acme, { user: silent })
-  t.match(checks, { membership: { code: 'sso_identity_link_required', fix: /./ } })
+  t.match(checks, { membership: { code: 'sso_identity_link_required', fix: /login test and link its account/ } })
   const service = await bearer({ scope: 'assist:workspaces' })
   t.match((await post(acme, `/${made.id}/link`, { headers: service })).json(), {
     status: 409,
