@@ -113,7 +113,7 @@ export interface Providers {
   /**
    * Exchanges a code and proves who signed in, within 10 seconds over all calls. With warm caches one call goes out, or
    * two where the ID token has no e-mail address.
-   * @throws {AppError} `sso_issuer_mismatch` and `sso_access_denied` before any call; `sso_state_invalid`;
+   * @throws {AppError} `sso_issuer_mismatch` and `sso_access_denied` before the code goes anywhere; `sso_state_invalid`;
    *   `sso_client_rejected`, `sso_idp_error`, `sso_idp_unreachable`, `sso_token_invalid`, each with `detail`
    */
   exchangeCode: (exchange: CodeExchange) => Promise<ProvenSignIn>
@@ -214,10 +214,12 @@ export function createProviders(options: ProvidersOptions): Providers {
     }
     checkResponseIssuer(issuer, response)
     const refusal = responseRefusal(response)
-    if (refusal) throw refusal
     const budget = AbortSignal.timeout(signInBudgetMs)
-    const metadata = await discover(issuer, budget)
+    const metadata = await discover(issuer, budget).catch((error: unknown) => {
+      throw refusal ?? error
+    })
     if (metadata.authorization_response_iss_parameter_supported) requireResponseIssuer(response)
+    if (refusal) throw refusal
 
     const { accessToken, idToken, credentialIndex } = await requestTokens({ guard, metadata, exchange, budget })
     const verify = (rules: TokenRules) => verifyIdToken(idToken, nonce, rules)

@@ -238,6 +238,9 @@ t.test('A provider that announces iss must send it (RFC 9207)', async t => {
   t.equal((await signIn(idp)).claims.sub, 'u-ana')
   const missing = await refusal(signIn(idp, { iss: null }))
   t.match(missing, { code: 'sso_issuer_mismatch', detail: { reason: 'iss_missing' } })
+  const denied = await refusal(signIn(idp, { iss: null, error: 'access_denied' }))
+  t.equal(denied.code, 'sso_issuer_mismatch', 'with an error too')
+  t.equal((await refusal(signIn(idp, { error: 'access_denied' }))).code, 'sso_access_denied')
   t.equal(idp.count('token'), 1)
 })
 
