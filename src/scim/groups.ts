@@ -10,7 +10,7 @@ import { uuid7 } from '../uuid7.ts'
 import type { GroupAnswer, MemberIds, StoredRow } from './answer.ts'
 import { countSql } from './counters.ts'
 import { allowed, callerKey, firstRow } from './credential.ts'
-import { findUnknown, foundCtes, groupCycle, inGroup, markReach, membersBehind, requireIds } from './group-members.ts'
+import { findUnknown, foundCtes, groupCycle, inGroup, joinIds, markReach, membersBehind } from './group-members.ts'
 import { sentMembers, unknownMembers, type GroupKey } from './group-members.ts'
 import type { MemberChanges } from './members.ts'
 import { applyPatch, touchedAttributes, type Operation } from './patch.ts'
@@ -151,10 +151,9 @@ export async function createGroup(
     leniencies,
   }: { resource: ScimResource; members: readonly string[]; leniencies: readonly Leniency[] },
 ): Promise<GroupAnswer> {
-  await requireIds(members)
   const { db, caller, requestId } = context
   const id = uuid7()
-  const sent = members.join(',')
+  const sent = joinIds(members)
   const values = {
     ...callerKey(caller),
     ...toGroupRow(resource),
@@ -395,8 +394,7 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
     leniencies: leniencyText(leniencies),
   }
   const wanted = 'replace' in memberChanges ? memberChanges.replace : memberChanges.add
-  await requireIds(wanted)
-  const sent = wanted.join(',')
+  const sent = joinIds(wanted)
   const run = async (db: Db, recomputes: boolean): Promise<SavedRow> =>
     firstRow(
       'replace' in memberChanges

@@ -4,6 +4,7 @@ import { ENTERPRISE_SCHEMA, GROUP_SCHEMA, USER_SCHEMA } from '../../src/scim/att
 import type { Mode, ResourceTypeName } from '../../src/scim/attributes.ts'
 import { keepsDocument, project, readProjection, returnsAttribute } from '../../src/scim/projection.ts'
 import { fromRow, readResource, toGroupRow, toUserRow } from '../../src/scim/resource.ts'
+import { areResourceIds, isResourceId } from '../../src/scim/value.ts'
 
 const user = (rest: object = {}): object => ({ schemas: [USER_SCHEMA], userName: 'ann@example.com', ...rest })
 
@@ -316,4 +317,21 @@ t.test('unknown names are recorded or, when strict, refused; both parameters at 
   t.throws(() => readProjection('User', { attributes, excludedAttributes: ['title'] }, 'tolerant'), {
     code: 'scim_invalid_value',
   })
+})
+
+t.test('ids joined by commas are ids exactly where each of them is one', t => {
+  const id = fc.uuid()
+  const nearly = fc.oneof(
+    id.map(text => text.toUpperCase()),
+    id.map(text => `${text.slice(0, 8)},${text.slice(9)}`),
+    id.map(text => `${text.slice(0, 35)}\u0130`),
+    fc.tuple(id, id).map(pair => pair.join(',')),
+    fc.string({ maxLength: 80 }),
+  )
+  fc.assert(
+    fc.property(fc.array(fc.oneof({ arbitrary: id, weight: 9 }, nearly), { maxLength: 20 }), ids => {
+      return areResourceIds(ids.join(','), ids.length) === ids.every(each => isResourceId(each))
+    }),
+  )
+  t.end()
 })
