@@ -320,16 +320,16 @@ t.test('unknown names are recorded or, when strict, refused; both parameters at 
 })
 
 t.test('ids joined by commas are ids exactly where each of them is one', t => {
-  const id = fc.uuid()
+  const uuid = fc.uuid()
   const nearly = fc.oneof(
-    id.map(text => text.toUpperCase()),
-    id.map(text => `${text.slice(0, 8)},${text.slice(9)}`),
-    id.map(text => `${text.slice(0, 35)}\u0130`),
-    fc.tuple(id, id).map(pair => pair.join(',')),
+    uuid.map(text => text.toUpperCase()),
+    uuid.map(text => `${text.slice(0, 8)},${text.slice(9)}`),
+    uuid.map(text => `${text.slice(0, 35)}\u0130`),
+    fc.tuple(uuid, uuid).map(pair => pair.join(',')),
     fc.string({ maxLength: 80 }),
   )
   fc.assert(
-    fc.property(fc.array(fc.oneof({ arbitrary: id, weight: 9 }, nearly), { maxLength: 20 }), ids => {
+    fc.property(fc.array(fc.oneof({ arbitrary: uuid, weight: 9 }, nearly), { maxLength: 20 }), ids => {
       return areResourceIds(ids.join(','), ids.length) === ids.every(each => isResourceId(each))
     }),
   )
