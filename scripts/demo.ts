@@ -5,7 +5,7 @@ import { rename, writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { createNarrator, DemoError, type Narrator } from './demo/narration.ts'
 import { playEntra, playOkta, type Directory } from './demo/scim-clients.ts'
-import { cookieHeader, failToSignIn, signIn, type Browser } from './demo/sign-in.ts'
+import { cookieHeader, failToSignIn, runLoginTest, signIn, type Browser } from './demo/sign-in.ts'
 import { startWorld, type World } from './demo/world.ts'
 
 const { values: options } = parseArgs({
@@ -78,6 +78,15 @@ async function play(world: World, narrator: Narrator): Promise<Directory> {
   const test = await call({ method: 'POST', url: `${workspaceUrl}/sso-config/test`, status: 200, ...admin })
   for (const { name, result, message } of test.body.checks) tell(`       ${result.padEnd(4)} ${name}: ${message}`)
   expect(test.body.passed === true, 'the test passed')
+
+  step('… and makes a login test: a real sign-in that ends in a report, and makes nobody a member')
+  const loginTests = `${workspaceUrl}/sso-config/login-tests`
+  const made = (await call({ method: 'POST', url: loginTests, status: 201, ...admin, body: {} })).body
+  await runLoginTest(world, narrator, { startUrl: made.startUrl, sub: 'idp-robin' })
+  const { report, status } = (await call({ method: 'GET', url: `${loginTests}/${made.id}`, status: 200, ...admin }))
+    .body
+  for (const { name, result, message } of report.checks) tell(`       ${result.padEnd(4)} ${name}: ${message}`)
+  expect(status === 'passed' && report.membership.decision === 'provision', 'Robin would be let in')
 
   step('Robin signs in for the first time: every redirect of a browser, over HTTP')
   const robin = await signIn(world, narrator, 'idp-robin')

@@ -81,6 +81,6 @@ function shorten(url: string): string {
   const { pathname, search } = new URL(url)
   const text = decodeURIComponent(pathname + search)
     .replaceAll(/([0-9a-f]{8})-[0-9a-f-]{27}/g, '$1…')
-    .replaceAll(/(=[\w-]{8})[\w-]{24,}/g, '$1…')
+    .replaceAll(/([=/][\w-]{8})[\w-]{24,}/g, '$1…')
   return text.length > 120 ? `${text.slice(0, 120)}…` : text
 }

@@ -42,21 +42,41 @@ export async function failToSignIn(
   return { code: page.searchParams.get('code'), ref: page.searchParams.get('ref') }
 }
 
+/** A login test goes the same way, and ends at its report. */
+export async function runLoginTest(world: World, narrator: Narrator, test: Walk): Promise<void> {
+  const { page } = await walk(world, narrator, test)
+  narrator.expect(page.pathname === '/sso/test', 'the browser is on the page of the report')
+}
+
 export function cookieHeader({ cookies }: Browser): { cookie: string } {
   return { cookie: [...cookies].map(([name, value]) => `${name}=${value}`).join('; ') }
 }
 
 async function walkToFrontEnd(world: World, narrator: Narrator, sub: string): Promise<Landing> {
-  const { baseUrl, workspaceId, frontEnd, provider } = world
-  const browser: Browser = { cookies: new Map() }
+  const { baseUrl, workspaceId, frontEnd } = world
   const verifier = randomBytes(32).toString('base64url')
   const query = new URLSearchParams({
     return_to: `${frontEnd.origin}/`,
     handoff_challenge: createHash('sha256').update(verifier).digest('base64url'),
   })
 
-  const start = `${baseUrl}/sso/${workspaceId}/start?${query.toString()}`
-  const started = await narrator.call({ method: 'GET', url: start, status: 303, note: () => 'to the provider' })
+  const startUrl = `${baseUrl}/sso/${workspaceId}/start?${query.toString()}`
+  return { ...(await walk(world, narrator, { startUrl, sub })), verifier }
+}
+
+interface Walk {
+  startUrl: string
+  /** Who signs in at the provider. */
+  sub: string
+}
+
+async function walk(
+  { frontEnd, provider }: World,
+  narrator: Narrator,
+  { startUrl, sub }: Walk,
+): Promise<Omit<Landing, 'verifier'>> {
+  const browser: Browser = { cookies: new Map() }
+  const started = await narrator.call({ method: 'GET', url: startUrl, status: 303, note: () => 'to the provider' })
   keepCookies(browser, started)
   const authorization = new URL(locationOf(started))
   const sent = authorization.searchParams
@@ -79,7 +99,7 @@ async function walkToFrontEnd(world: World, narrator: Narrator, sub: string): Pr
   const page = new URL(locationOf(called))
   if (page.origin !== frontEnd.origin) throw new DemoError(`The browser was sent to ${page.origin}.`)
   await narrator.call({ method: 'GET', url: page.href, status: 200 })
-  return { browser, page, verifier }
+  return { browser, page }
 }
 
 function locationOf(answer: Answer): string {
