@@ -53,7 +53,8 @@ export async function signOut(
   const endSessionUrl = await providers.endSessionUrl({
     issuer: signIn.issuer,
     clientId: loginConfig.clientId,
-    idToken: box.open(signIn.idTokenSealed, idTokenContext(workspaceId, id)),
+    // Without the hint the provider may ask the person, or not know where to lead them: signed out here they are.
+    idToken: box.find(signIn.idTokenSealed, idTokenContext(workspaceId, id)),
     postLogoutRedirectUri: `${config.frontendOrigins[0]}${config.frontendSignedOutPath}`,
     state,
   })

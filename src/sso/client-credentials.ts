@@ -6,7 +6,8 @@ import { AppError } from '../errors.ts'
 import { makeClientKey, type ClientKey } from '../oidc/client-key.ts'
 import { uuid7 } from '../uuid7.ts'
 import type { SecretBox } from './secret-box.ts'
-import { credentialContext, getSsoConfig, type TokenAuthMethod, type UsableCredential } from './sso-config.ts'
+import { credentialContext, getSsoConfig, openUsable } from './sso-config.ts'
+import type { TokenAuthMethod, UsableCredential } from './sso-config.ts'
 
 /** What proves to the provider who we are, as an admin sees it: never the secret or private key itself. */
 export interface ClientCredential {
@@ -232,16 +233,10 @@ export async function openCredentials(
     .where('public_jwk', byKey ? 'is not' : 'is', null)
     .orderBy('id', 'desc')
     .execute()
-  const opened = rows.map(({ id, sealed }) => box.open(sealed, credentialContext(workspaceId, id)))
-  return {
-    clientSecrets: byKey ? [] : opened,
-    clientKeys: byKey ? opened.map(text => JSON.parse(text) as ClientKey) : [],
-    credentials: rows.map(({ id, acceptedAt, refusedAt }) => ({
-      id,
-      isAccepted: acceptedAt !== null,
-      isRefused: refusedAt !== null,
-    })),
-  }
+  const sealedRows = rows.map(({ id, sealed, acceptedAt, refusedAt }) => {
+    return { sealed, credential: { id, isAccepted: acceptedAt !== null, isRefused: refusedAt !== null } }
+  })
+  return openUsable(box, { workspaceId, tokenAuthMethod }, sealedRows)
 }
 
 interface CredentialUse {

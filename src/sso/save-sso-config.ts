@@ -233,7 +233,7 @@ async function chooseCredentials(
     )
   }
   const isKnown = ({ id, sealed }: { id: string; sealed: Buffer }) =>
-    box.open(sealed, credentialContext(workspaceId, id)) === clientSecret
+    clientSecret !== undefined && box.find(sealed, credentialContext(workspaceId, id)) === clientSecret
   const knownId = newestSecret && isKnown(newestSecret) ? newestSecret.id : undefined
   const needsKey = byKey && kept.every(row => row.public_jwk === null)
   return { secret: knownId === undefined ? clientSecret : undefined, knownId, needsKey }

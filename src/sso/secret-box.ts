@@ -14,6 +14,8 @@ export interface SecretBox {
   seal: (plain: string, context: string) => Buffer
   /** @throws {Error} where the key is not configured, the context is another, or a bit was changed */
   open: (sealed: Buffer, context: string) => string
+  /** The same for what can be done without: undefined where SEAL_KEYS does not have its key any more. */
+  find: (sealed: Buffer, context: string) => string | undefined
 }
 
 const version = 1
@@ -24,7 +26,8 @@ export function createSecretBox({ sealKeys }: Pick<Config, 'sealKeys'>): SecretB
   const keys = new Map(sealKeys.map(({ id, key }) => [id, key]))
   const [newest] = sealKeys
   if (!newest) throw new Error('SEAL_KEYS is empty.')
-  return {
+  const keyOf = (sealed: Buffer) => keys.get(headerOf(sealed).subarray(2).toString())
+  const box: SecretBox = {
     olderKeyIds: sealKeys.slice(1).map(({ id }) => id),
     seal(plain, context) {
       const id = Buffer.from(newest.id)
@@ -36,14 +39,20 @@ export function createSecretBox({ sealKeys }: Pick<Config, 'sealKeys'>): SecretB
       return Buffer.concat([header, nonce, cipher.update(plain, 'utf8'), cipher.final(), cipher.getAuthTag()])
     },
     open(sealed, context) {
-      const idEnd = 2 + (sealed[1] ?? 0)
-      const header = sealed.subarray(0, idEnd)
-      const key = keys.get(header.subarray(2).toString())
+      const header = headerOf(sealed)
+      const idEnd = header.length
+      const key = keyOf(sealed)
       if (sealed[0] !== version || !key) throw new Error(`No key of SEAL_KEYS opens the secret of ${context}.`)
       const nonce = sealed.subarray(idEnd, idEnd + nonceBytes)
       const decipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: tagBytes })
       decipher.setAAD(Buffer.concat([header, Buffer.from(context)])).setAuthTag(sealed.subarray(-tagBytes))
       return decipher.update(sealed.subarray(idEnd + nonceBytes, -tagBytes), undefined, 'utf8') + decipher.final('utf8')
     },
+    find: (sealed, context) => (keyOf(sealed) ? box.open(sealed, context) : undefined),
   }
+  return box
+}
+
+function headerOf(sealed: Buffer): Buffer {
+  return sealed.subarray(0, 2 + (sealed[1] ?? 0))
 }

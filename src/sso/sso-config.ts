@@ -98,17 +98,43 @@ const findConfig = prepared<{ workspaceId: string }, LoginConfigRow>(
      WHERE c.workspace_id = ${workspaceId}::uuid`,
 )
 
-/** The configuration that a sign-in goes by, its secrets opened; undefined where the workspace has none. */
+/**
+ * The configuration that a sign-in goes by, its secrets opened; undefined where the workspace has none. A secret whose key is
+ * not in SEAL_KEYS any more is one that is missing: the admin enters it again.
+ */
 export async function findLoginConfig(db: Db, box: SecretBox, workspaceId: string): Promise<LoginConfig | undefined> {
   const [row] = await findConfig(db, { workspaceId })
   if (!row) return undefined
-  const { sealed, ...config } = row
-  const opened = sealed.map((each, index) =>
-    box.open(each, credentialContext(workspaceId, row.credentials[index]?.id ?? '')),
-  )
-  return config.tokenAuthMethod === 'private_key_jwt'
-    ? { ...config, clientSecrets: [], clientKeys: opened.map(text => JSON.parse(text) as ClientKey) }
-    : { ...config, clientSecrets: opened, clientKeys: [] }
+  const { sealed, credentials, ...config } = row
+  const rows = sealed.flatMap((each, index) => {
+    const credential = credentials[index]
+    return credential ? [{ credential, sealed: each }] : []
+  })
+  return { ...config, ...openUsable(box, config, rows) }
+}
+
+interface SealedCredential {
+  credential: UsableCredential
+  sealed: Buffer
+}
+
+/** Opens what can be opened of a workspace's secrets or keys, in the order in which they are tried. */
+export function openUsable(
+  box: SecretBox,
+  { workspaceId, tokenAuthMethod }: Pick<LoginConfig, 'workspaceId' | 'tokenAuthMethod'>,
+  rows: SealedCredential[],
+): Pick<LoginConfig, 'clientSecrets' | 'clientKeys' | 'credentials'> {
+  const usable = rows.flatMap(({ credential, sealed }) => {
+    const text = box.find(sealed, credentialContext(workspaceId, credential.id))
+    return text === undefined ? [] : [{ credential, text }]
+  })
+  const texts = usable.map(each => each.text)
+  const byKey = tokenAuthMethod === 'private_key_jwt'
+  return {
+    clientSecrets: byKey ? [] : texts,
+    clientKeys: byKey ? texts.map(text => JSON.parse(text) as ClientKey) : [],
+    credentials: usable.map(each => each.credential),
+  }
 }
 
 /** Who this service is at the provider. */

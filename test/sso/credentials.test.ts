@@ -240,3 +240,42 @@ t.test('after a rotation of SEAL_KEYS secrets and keys are sealed anew, and open
 
   t.ok((await resealCredentials(db, createSecretBox({ sealKeys: [old!, next] }))) >= 3, 'and back')
 })
+
+t.test('where SEAL_KEYS are lost, a workspace enters its secret again, and everything else survives', async t => {
+  const lost = `lost:${randomBytes(32).toString('base64')}`
+  const later = await makeSignInWorld(t, { beside: world, settings: { SEAL_KEYS: lost } })
+  const acme = await world.makeAcme()
+  const browser = makeBrowser(world)
+  const { exchangeCode } = await browser.signIn(acme)
+  await browser.redeem(exchangeCode!)
+  const other = makeBrowser(world)
+  await other.redeem((await other.signIn(acme, { user: { sid: 's2' } })).exchangeCode!)
+  const cookie = [...browser.cookies].map(([name, value]) => `${name}=${value}`).join('; ')
+
+  const { workspaceId, url, headers } = acme
+  const { app: after } = later.test
+  const refused = await makeBrowser(later).signIn(acme)
+  t.equal(refused.code, 'sso_secret_missing')
+  t.match((await entriesOf(later.test, workspaceId)).at(-1)?.detail, { fix: /Set the clientSecret/ })
+  t.equal((await after.inject({ url: '/v1/session', headers: { cookie } })).statusCode, 200, 'sessions go on')
+  const origin = 'https://app.assist.example'
+  const out = await after.inject({ method: 'DELETE', url: '/v1/session', headers: { cookie, origin } })
+  t.equal(out.statusCode, 200)
+  t.notMatch(out.json().endSessionUrl, 'id_token_hint', 'signing out lacks the hint alone')
+  const events = { 'http://schemas.openid.net/event/backchannel-logout': {} }
+  const now = Math.floor(Date.now() / 1000)
+  const claims = { iss: idp.issuer, aud: 'assist-acme', iat: now, exp: now + 60, jti: 'lost', sub: 'u-ana', events }
+  const logout = await after.inject({
+    method: 'POST',
+    url: `/sso/${workspaceId}/backchannel-logout`,
+    headers: { 'content-type': 'application/x-www-form-urlencoded' },
+    payload: `logout_token=${await idp.sign(claims)}`,
+  })
+  t.equal(logout.statusCode, 200, 'logout tokens are obeyed')
+  t.equal((await other.get('/v1/session')).statusCode, 401)
+
+  const payload = { clientSecret: 'acme-secret' }
+  const saved = await after.inject({ method: 'PATCH', url: `${url}/sso-config`, headers, payload })
+  t.equal(saved.statusCode, 200)
+  t.ok((await makeBrowser(later).signIn(acme)).exchangeCode)
+})
