@@ -316,6 +316,33 @@ t.test('a draft that has passed is saved as it was proved; one that has not is r
   t.ok((await browser.signIn(acme, { user: { ...olga, sub: 'n-olga' } })).exchangeCode, 'the secret came along')
 })
 
+t.test(
+  'a workspace without a configuration is set up by a test: what has passed is applied, and counts as proof',
+  async t => {
+    const acme = await world.makeAcme()
+    await app.inject({ method: 'DELETE', url: `${acme.url}/sso-config`, headers: acme.headers })
+    t.match((await post(acme, '', { payload: {} })).json(), { code: 'sso_not_configured' })
+    const draft = { issuer: world.idp.issuer, clientId: 'assist-acme', clientSecret: 'acme-secret' }
+    t.match((await post(acme, '', { payload: { ...draft, clientSecret: undefined } })).json(), {
+      code: 'sso_secret_missing',
+    })
+    const { made, test } = await run(acme, { draft: { ...draft, allowedDomains: ['corp.example'] }, user: olga })
+    t.equal(test.status, 'passed')
+    t.match((await app.inject({ url: `${acme.url}/sso-config`, headers: acme.headers })).json(), {
+      code: 'sso_not_configured',
+    })
+    t.match((await post(acme, `/${made.id}/apply`)).json(), { version: 1 })
+    const { verdict } = (
+      await app.inject({ url: `${acme.url}/sso-config/enforcement`, headers: await olgaOf(acme) })
+    ).json()
+    t.match(verdict.checks, [
+      { name: 'enabled', result: 'pass' },
+      { name: 'proven_sign_in', result: 'pass' },
+    ])
+    t.ok((await makeBrowser(world).signIn(acme, { user: olga })).exchangeCode)
+  },
+)
+
 t.test('tests are of their workspace, and gone after a week', async t => {
   const [acme, globex] = [await world.makeAcme(), await world.makeAcme()]
   const { made } = await run(acme, { user: olga })
