@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream'
 import { crc32 } from 'node:zlib'
 import type { ResourceTypeName } from './attributes.ts'
 import { keepsDocument, project, returnsAttribute, type Projection } from './projection.ts'
@@ -98,26 +97,29 @@ export async function groupText(row: GroupAnswer, options: AnswerOptions): Promi
   return JSON.stringify(project(projection, resource))
 }
 
+/** Text in slices. Each is overwritten by the next. */
+export interface SlicedText {
+  /** In bytes. */
+  length: number
+  slices: Iterable<Buffer>
+}
+
 /**
- * A group of many members as a stream, of which no more is written than the client has read: a large group is never whole
- * in memory. Undefined for what `groupText` answers as well.
+ * A group of many members in slices, which the client gets one after the other: a large group is never whole in memory.
+ * Undefined for what `groupText` answers as well.
  */
-export function groupStream(
-  row: GroupAnswer,
-  options: AnswerOptions,
-): { stream: Readable; contentLength: number } | undefined {
+export function groupSlices(row: GroupAnswer, options: AnswerOptions): SlicedText | undefined {
   const { members } = row
   const { baseUrl, projection } = options
   if (members === undefined || countIds(members.users) + countIds(members.groups) <= SLICE) return undefined
   if (!keepsDocument(projection) || !returnsAttribute(projection, 'members')) return undefined
-  const frame = groupFrame(row, options)
-  const contentLength = Buffer.byteLength(frame.join('')) + membersLength(members, baseUrl)
+  const [before, after] = groupFrame(row, options).map(text => Buffer.from(text)) as [Buffer, Buffer]
   const write = function* () {
-    yield Buffer.from(frame[0])
+    yield before
     yield* memberSlices(row, baseUrl)
-    yield Buffer.from(frame[1])
+    yield after
   }
-  return { stream: Readable.from(write(), { objectMode: false }), contentLength }
+  return { length: before.length + membersLength(members, baseUrl) + after.length, slices: write() }
 }
 
 /** What stands before and after the members. */
@@ -161,21 +163,28 @@ function memberPattern(type: ResourceTypeName, baseUrl: string): Buffer {
   return Buffer.from(`,{"value":"${hole}","$ref":"${baseUrl}/${type}s/${hole}","type":"${type}"}`)
 }
 
-/** The members, without brackets. All of a type have the same length, so ids are copied into a repeated pattern. */
+/**
+ * The members, without brackets. All of a type have the same length, so their ids are copied into a repeated pattern, and
+ * every slice is written in the memory of the one before: what is allocated and dropped again by the megabyte makes the
+ * garbage collector stop everybody.
+ */
 function* memberSlices({ members }: GroupAnswer, baseUrl: string): Generator<Buffer> {
   let comma = 1
   for (const [type, ids] of typesOf(members)) {
+    const total = countIds(ids)
+    const most = Math.min(SLICE, total)
     const pattern = memberPattern(type, baseUrl)
     const places = [pattern.indexOf(hole), pattern.lastIndexOf(hole)]
-    const bytes = Buffer.from(ids, 'latin1')
-    for (let from = 0; from < countIds(ids); from += SLICE) {
-      const count = Math.min(SLICE, countIds(ids) - from)
-      const slice = Buffer.alloc(count * pattern.length, pattern)
+    const slice = Buffer.alloc(most * pattern.length, pattern)
+    const part = Buffer.alloc(most * (ID_LENGTH + 1))
+    for (let from = 0; from < total; from += SLICE) {
+      const count = Math.min(SLICE, total - from)
+      part.write(ids.slice(from * (ID_LENGTH + 1), (from + count) * (ID_LENGTH + 1)), 'latin1')
       for (let index = 0; index < count; index++) {
-        const start = (from + index) * (ID_LENGTH + 1)
-        for (const place of places) bytes.copy(slice, index * pattern.length + place, start, start + ID_LENGTH)
+        const start = index * (ID_LENGTH + 1)
+        for (const place of places) part.copy(slice, index * pattern.length + place, start, start + ID_LENGTH)
       }
-      yield slice.subarray(comma)
+      yield slice.subarray(comma, count * pattern.length)
       comma = 0
     }
   }

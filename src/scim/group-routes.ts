@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { groupEtag, groupStream, groupText, locationOf, type GroupAnswer } from './answer.ts'
+import { groupEtag, groupSlices, groupText, locationOf, type GroupAnswer } from './answer.ts'
 import { isCurrent, readIfMatch } from './conditions.ts'
 import { createGroup, deleteGroup, getGroup, patchGroup, replaceGroup } from './groups.ts'
 import { listAnswer } from './list-answer.ts'
@@ -12,8 +12,8 @@ import {
   contextOf,
   idOf,
   listContextOf,
-  MEDIA_TYPE,
   projectionOf,
+  sendSlices,
   serve,
   type ScimOptions,
 } from './routes.ts'
@@ -26,9 +26,8 @@ export async function groupRoutes(app: FastifyInstance, options: ScimOptions): P
     const send = async (reply: FastifyReply, group: GroupAnswer) => {
       reply.header('etag', groupEtag(group))
       const answer = { baseUrl: context.baseUrl, projection }
-      const large = groupStream(group, answer)
-      if (large === undefined) return groupText(group, answer)
-      return reply.type(MEDIA_TYPE).header('content-length', large.contentLength).send(large.stream)
+      const large = groupSlices(group, answer)
+      return large === undefined ? groupText(group, answer) : sendSlices(reply, large)
     }
     const withMembers = returnsAttribute(projection, 'members')
     return { context, projection, withMembers, leniencies, send, ifMatch: readIfMatch(request.headers['if-match']) }

@@ -3,6 +3,7 @@ import type { Config } from '../config.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { SecretBox } from '../sso/secret-box.ts'
+import type { SlicedText } from './answer.ts'
 import type { Mode, ResourceTypeName } from './attributes.ts'
 import { requireLiveCredential, type Caller } from './credential.ts'
 import type { Limits } from './limits.ts'
@@ -75,6 +76,22 @@ export function serve(app: FastifyInstance, path: string, routes: Partial<Record
     app.route({ method, url: path, schema, validatorCompiler, handler })
     app.route({ method, url: `${path}/`, schema: { hide: true }, handler })
   }
+}
+
+/**
+ * Sends each slice when the one before has left the process, so that no more is in memory, whoever reads how slowly. Whoever
+ * has gone gets nothing more.
+ */
+export async function sendSlices(reply: FastifyReply, { length, slices }: SlicedText): Promise<FastifyReply> {
+  const { raw } = reply.type(MEDIA_TYPE).header('content-length', length).hijack()
+  raw.statusCode = reply.statusCode
+  for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) raw.setHeader(name, value)
+  for (const slice of slices) {
+    const error = await new Promise(written => void raw.write(slice, written))
+    if (error) return reply
+  }
+  raw.end()
+  return reply
 }
 
 /** Requests are read by the attribute table; the schema only describes them. */

@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { connect, type AddressInfo } from 'node:net'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { uuid7 } from '../../src/uuid7.ts'
@@ -281,7 +283,7 @@ t.test('a group that is nested while a mapping waits for it is mapped too, whoev
 t.test(
   'a group of 20,000 takes one more, is replaced by half of itself, and is read whole or without its members',
   async t => {
-    const { ids, createGroup, patch, get, send, db, directoryId, workspaceId } = await makeWorld(t)
+    const { ids, createGroup, patch, get, send, app, log, token, db, directoryId, workspaceId } = await makeWorld(t)
     const [ana] = ids as [string]
     const group = await createGroup('Everybody')
     await sql`
@@ -315,6 +317,14 @@ t.test(
     const found = await get(`/Groups?filter=id eq "${group.id}"`.replaceAll(' ', '%20'))
     t.same(found.Resources, [whole.json()], 'alone or in a list, it is the same')
     t.equal((await send('HEAD', `/Groups/${group.id}`)).headers['content-length'], whole.headers['content-length'])
+    t.match(log().split('\n').at(-2), '"route":"/scim/v2/:directoryId/Groups/:id","status":200')
+    await app.listen({ port: 0 })
+    const leaver = connect((app.server.address() as AddressInfo).port, '127.0.0.1')
+    leaver.write(`GET ${whole.json().meta.location.replace(/^https:..[^/]+/, '')} HTTP/1.1\r\nhost: here\r\n`)
+    leaver.write(`authorization: Bearer ${token}\r\n\r\n`)
+    await once(leaver, 'data')
+    leaver.destroy()
+    // Of all that, the one who left has had a part, and is missed by nobody.
     const { members: projected } = await get(`/Groups/${group.id}?attributes=members`)
     t.same(projected, whole.json().members)
     t.notOk('members' in (await get(`/Groups/${group.id}?excludedAttributes=members`)))
