@@ -44,6 +44,8 @@ export async function scim(app: FastifyInstance, { config, db, box }: ScimPlugin
         const { waitMs, leave } = limits.enter(caller.directoryId)
         // Whichever comes: the second is there for clients that hang up.
         reply.raw.once('finish', leave).once('close', leave)
+        // Who hung up while the token was looked up does not say so again.
+        if (reply.raw.destroyed) leave()
         if (waitMs > 0) await delay(waitMs)
       })
       const options = { config, db, box, limits, anchors: createAnchors() }

@@ -1,5 +1,6 @@
 import { request as httpRequest } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { sql } from 'kysely'
 import t from 'tap'
 import { createLimits } from '../../src/scim/limits.ts'
 import { uuid7 } from '../../src/uuid7.ts'
@@ -371,13 +372,13 @@ t.test(
   },
 )
 
-t.test('a client that hangs up leaves room for others', async t => {
+t.test('a client that hangs up leaves room for others, also before its token was looked up', async t => {
   const directory = await makeDirectory(t, { settings: { SCIM_CONCURRENT_REQUESTS: '1' } })
-  const { app, directoryId, token, send } = directory
+  const { app, db, directoryId, token, send } = directory
   await app.listen({ port: 0, host: '127.0.0.1' })
   const { port } = app.server.address() as AddressInfo
-  for (let count = 0; count < 3; count++) {
-    await new Promise<void>(resolve => {
+  const hangUp = () =>
+    new Promise<void>(resolve => {
       const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json', 'content-length': '1000' }
       const request = httpRequest({ port, method: 'POST', path: `/scim/v2/${directoryId}/Users`, headers })
       request.on('error', () => resolve())
@@ -385,7 +386,12 @@ t.test('a client that hangs up leaves room for others', async t => {
       request.write('{"userName":')
       setTimeout(() => request.destroy(), 50)
     })
-  }
+  await db.transaction().execute(async trx => {
+    await sql`LOCK TABLE directory_credentials`.execute(trx)
+    await hangUp()
+    await new Promise(resolve => setTimeout(resolve, 50))
+  })
+  for (let count = 0; count < 3; count++) await hangUp()
   // The service hears of the last one a moment later.
   let reply = await send('GET', '/Users')
   for (let tries = 0; tries < 100 && reply.statusCode === 429; tries++) {
