@@ -43,3 +43,23 @@ t.test('a deadlock is tried again three times at most, anything else not at all'
   await t.rejects(retryDeadlocks(fail('23505', 1)), { code: '23505' })
   t.equal(attempts, 1)
 })
+
+t.test('of two transactions that Postgres finds in a deadlock both are done in the end', async t => {
+  const { db } = await makeDatabase(t)
+  const bothHoldOne = Promise.withResolvers<undefined>()
+  let holding = 0
+  let attempts = 0
+  const lockBoth = async (first: number, second: number) =>
+    retryDeadlocks(async () => {
+      attempts++
+      return db.transaction().execute(async trx => {
+        await sql`SELECT pg_advisory_xact_lock(${first}::bigint)`.execute(trx)
+        if (++holding === 2) bothHoldOne.resolve(undefined)
+        await bothHoldOne.promise
+        await sql`SELECT pg_advisory_xact_lock(${second}::bigint)`.execute(trx)
+        return `${first}, ${second}`
+      })
+    })
+  t.same(await Promise.all([lockBoth(1, 2), lockBoth(2, 1)]), ['1, 2', '2, 1'])
+  t.ok(attempts > 2, 'one of them was the victim, and ran again')
+})
