@@ -1,3 +1,6 @@
+CREATE DOMAIN activity_outcome AS text CHECK (VALUE IN ('succeeded', 'refused', 'failed'));
+CREATE DOMAIN actor_type AS text CHECK (VALUE IN ('member', 'user', 'service', 'directory', 'system'));
+
 -- What happened, appended in the transaction that made it happen and never changed.
 -- No foreign keys: an entry outlives what it names, and one is written by every hot statement.
 CREATE TABLE activity_entries (
@@ -8,17 +11,17 @@ CREATE TABLE activity_entries (
   xid          xid8 NOT NULL DEFAULT pg_current_xact_id(),
   at           timestamptz(3) NOT NULL DEFAULT now(),
   action       text NOT NULL,
-  outcome      text NOT NULL CHECK (outcome IN ('succeeded', 'refused', 'failed')),
+  outcome      activity_outcome NOT NULL,
+  -- Set unless it succeeded.
   reason       text,
-  actor_type   text NOT NULL CHECK (actor_type IN ('member', 'user', 'service', 'directory', 'system')),
+  actor_type   actor_type NOT NULL,
   actor_id     text,
   member_id    uuid,
   target_type  text,
   target_id    text,
   request_id   text,
   detail       jsonb NOT NULL DEFAULT '{}',
-  PRIMARY KEY (workspace_id, id),
-  CHECK ((outcome = 'succeeded') = (reason IS NULL))
+  PRIMARY KEY (workspace_id, id)
 );
 CREATE INDEX activity_entries_member ON activity_entries (workspace_id, member_id, id) WHERE member_id IS NOT NULL;
 CREATE INDEX activity_entries_action ON activity_entries (workspace_id, action, id);

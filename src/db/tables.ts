@@ -46,6 +46,8 @@ export interface DirectoriesTable {
   guard_people: number | null
   guard_percent: number | null
   guard_minutes: Generated<number>
+  is_guarded: Generated<boolean>
+  nests_groups: Generated<boolean>
   version: Generated<number>
   created_at: Generated<string>
   updated_at: Generated<string>
@@ -55,6 +57,9 @@ export interface DirectoryCredentialsTable {
   workspace_id: string
   directory_id: string
   id: string
+  enabled: boolean
+  is_guarded: boolean
+  nests_groups: boolean
   token_hash: Buffer
   hint: string
   created_at: Generated<string>

@@ -66,9 +66,9 @@ export interface NewToken extends DirectoryKey {
 export async function createToken(trx: Trx, input: NewToken): Promise<DirectoryToken & { token: string }> {
   const { workspaceId, directoryId, expiresInDays, actor } = input
   // Two admins who make tokens at once wait for each other here; SCIM requests do not.
-  await trx
+  const carried = await trx
     .selectFrom('directories')
-    .select('id')
+    .select(['enabled', 'is_guarded', 'nests_groups'])
     .where('workspace_id', '=', workspaceId)
     .where('id', '=', directoryId)
     .forNoKeyUpdate()
@@ -93,6 +93,7 @@ export async function createToken(trx: Trx, input: NewToken): Promise<DirectoryT
       workspace_id: workspaceId,
       directory_id: directoryId,
       id: uuid7(),
+      ...carried,
       token_hash: hash,
       hint: token.slice(-4),
       expires_at: expiresInDays === undefined ? null : sql`now() + ${expiresInDays}::int * interval '1 day'`,

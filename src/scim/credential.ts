@@ -13,6 +13,8 @@ export interface Caller {
   directoryId: string
   credentialId: string
   mode: Mode
+  /** Whether its groups may be in others. */
+  nestsGroups: boolean
 }
 
 /** What each statement needs to know of its caller. */
@@ -23,17 +25,16 @@ export function callerKey({ workspaceId, directoryId, credentialId }: Caller): C
 }
 
 /**
- * The first CTE of each SCIM statement: one row `(workspace_id, directory_id, is_guarded)` while the credential is live and the
- * directory enabled. With it a cached credential is checked in the same round trip as the work, so a revoked one is
- * refused at its next request on every replica. A statement selects from it, so that no row at all means: refused.
+ * The first CTE of each SCIM statement: one row `(workspace_id, directory_id, is_guarded, nests_groups)` while the credential is
+ * live and the directory enabled, from the credential alone, which carries what a request must know of its directory.
+ * With it a cached credential is checked in the same round trip as the work, so a revoked one is refused at its next
+ * request on every replica. A statement selects from it, so that no row at all means: refused.
  */
 export function allowed({ workspaceId, directoryId, credentialId }: Params<CallerKey>): RawBuilder<unknown> {
   return sql`allowed AS (
-    SELECT d.workspace_id, d.id AS directory_id, (d.guard_people, d.guard_percent) IS DISTINCT FROM (NULL, NULL) AS is_guarded
-      FROM directory_credentials c
-      JOIN directories d ON d.workspace_id = c.workspace_id AND d.id = c.directory_id AND d.enabled
-     WHERE c.workspace_id = ${workspaceId}::uuid AND c.directory_id = ${directoryId}::uuid AND c.id = ${credentialId}::uuid
-       AND c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > now()))`
+    SELECT workspace_id, directory_id, is_guarded, nests_groups FROM directory_credentials
+     WHERE workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid AND id = ${credentialId}::uuid
+       AND enabled AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()))`
 }
 
 /**
@@ -67,7 +68,7 @@ const findCredential = prepared<{ workspaceId: string; hash: Buffer }, Found>(
   'scim_credential_find',
   ({ workspaceId, hash }) => sql`
     WITH found AS (
-      SELECT c.workspace_id, c.directory_id, c.id, d.mode, d.enabled, c.revoked_at IS NOT NULL AS revoked,
+      SELECT c.workspace_id, c.directory_id, c.id, d.mode, c.enabled, c.nests_groups, c.revoked_at IS NOT NULL AS revoked,
              coalesce(c.expires_at <= now(), false) AS expired,
              coalesce(c.last_used_at < now() - interval '1 minute', true) AS note
         FROM directory_credentials c
@@ -79,7 +80,7 @@ const findCredential = prepared<{ workspaceId: string; hash: Buffer }, Found>(
        WHERE c.workspace_id = f.workspace_id AND c.directory_id = f.directory_id AND c.id = f.id
          AND f.note AND f.enabled AND NOT f.revoked AND NOT f.expired
     )
-    SELECT workspace_id AS "workspaceId", directory_id AS "directoryId", id AS "credentialId", mode, enabled, revoked, expired
+    SELECT workspace_id AS "workspaceId", directory_id AS "directoryId", id AS "credentialId", mode, enabled, nests_groups AS "nestsGroups", revoked, expired
       FROM found`,
 )
 

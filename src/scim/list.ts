@@ -4,12 +4,12 @@ import { prepared, type Params } from '../db/prepared.ts'
 import { AppError } from '../errors.ts'
 import { countIds, type GroupAnswer, type MemberIds, type StoredRow, type UserAnswer } from './answer.ts'
 import { findAttribute, foldKey, isStorable, type ResourceTypeName } from './attributes.ts'
-import { allowed, callerKey, firstRow, type CallerKey } from './credential.ts'
+import { allowed, callerKey, firstRow, type Caller, type CallerKey } from './credential.ts'
 import { filterToSql, sortKey } from './filter-sql.ts'
 import { parseFilter, type Comparison, type Filter } from './filter.ts'
 import { getGroup, groupColumns } from './groups.ts'
 import type { ListQuery } from './query.ts'
-import { groupsOfCtes } from './user-groups.ts'
+import { allGroups, preparedWithGroups, type GroupsOf } from './user-groups.ts'
 import { userColumns } from './users.ts'
 import type { Context } from './write.ts'
 
@@ -83,7 +83,10 @@ interface PageKey extends CallerKey {
 }
 
 type Listing<Row> = Row & { total: number; isLead: boolean; epoch: number }
-type MaybeListing<Row> = { [Column in keyof Listing<Row>]: Listing<Row>[Column] | null } & { total: number }
+type MaybeListing<Row> = { [Column in keyof Listing<Row>]: Listing<Row>[Column] | null } & {
+  total: number
+  nestsGroups: boolean
+}
 
 interface Rows<Row> {
   rows: Row[]
@@ -103,13 +106,13 @@ async function listRows<Row extends StoredRow>(
   const tree = filter === undefined ? undefined : parseFilter(filter)
   const lookUp = order === undefined && tree !== undefined ? findLookUp(type, tree) : undefined
   if (lookUp) {
-    const rows = lookUp(db, key) as Promise<MaybeListing<Row>[]>
+    const rows = lookUp(db, caller, key) as Promise<MaybeListing<Row>[]>
     return readPage<Row>(rows)
   }
   const condition = tree ? filterToSql(tree, { type, mode: caller.mode, ...callerKey(caller) }).condition : sql`true`
   const emailKey = type === 'User' && tree ? requiredEmail(tree) : undefined
   const source = emailKey === undefined ? aliases[type] : usersByEmail(constants(key), sql.val(emailKey))
-  const statement = matchingStatement<Row>(type, constants(key), { source, condition, order })
+  const statement = matchingStatement<Row>(type, constants(key), { source, condition, order, groupsOf: allGroups })
   if (emailKey !== undefined) return readPage<Row>(statement.execute(db).then(({ rows }) => rows))
   const run = db
     .transaction()
@@ -165,6 +168,7 @@ function inDirectory({ workspaceId, directoryId }: Params<CallerKey>): RawBuilde
 function pageParts(
   type: ResourceTypeName,
   key: Params<PageKey>,
+  groupsOf: GroupsOf,
 ): { ctes: RawBuilder<unknown>; columns: RawBuilder<unknown>; joins: RawBuilder<unknown> } {
   const here = inDirectory(key)
   const { workspaceId, directoryId, baseUrl, withRelation } = key
@@ -173,9 +177,10 @@ function pageParts(
       FROM keys k CROSS JOIN LATERAL (SELECT * FROM ${tables[type]} WHERE ${here} AND id = k.id OFFSET 0) r)`
   if (type === 'User') {
     return {
-      ctes: sql`${page}, ${groupsOfCtes({ workspaceId, directoryId, baseUrl, withGroups: withRelation })}`,
-      columns: sql`${userColumns}, g.groups`,
-      joins: sql`LEFT JOIN groups_of g ON g.user_id = p.id`,
+      ctes: page,
+      columns: sql`${userColumns}, ${groupsOf({ workspaceId, directoryId, baseUrl, withGroups: withRelation })} AS groups,
+                   a.nests_groups AS "nestsGroups"`,
+      joins: sql``,
     }
   }
   // A nested loop over the page in its order, cut where the members are too many for one answer.
@@ -189,7 +194,7 @@ function pageParts(
       ), users_of AS (
         SELECT id, string_agg(user_id::text, ',') AS users FROM member_rows GROUP BY id
       )`,
-    columns: sql`${groupColumns}, u.users, s.groups`,
+    columns: sql`${groupColumns}, u.users, s.groups, a.nests_groups AS "nestsGroups"`,
     joins: sql`
       LEFT JOIN users_of u ON u.id = p.id
       LEFT JOIN LATERAL (
@@ -208,12 +213,13 @@ function matchingStatement<Row>(
     source,
     condition,
     order,
-  }: { source: RawBuilder<unknown>; condition: RawBuilder<unknown>; order?: Order | undefined },
+    groupsOf,
+  }: { source: RawBuilder<unknown>; condition: RawBuilder<unknown>; order?: Order | undefined; groupsOf: GroupsOf },
 ): RawBuilder<MaybeListing<Row>> {
-  const { ctes, columns, joins } = pageParts(type, key)
+  const { ctes, columns, joins } = pageParts(type, key, groupsOf)
   const sorted = order ? sql`m.sort_key ${order.direction}, m.id` : sql`m.id`
   return sql`
-    WITH RECURSIVE ${allowed(key)},
+    WITH ${allowed(key)},
     matched AS MATERIALIZED (
       SELECT ${ids[type]}${order ? sql`, ${order.key} AS sort_key` : sql``}
         FROM ${source}
@@ -258,12 +264,27 @@ function usersByEmail(key: Params<CallerKey>, emailKey: RawBuilder<string>): Raw
     CROSS JOIN LATERAL (SELECT * FROM scim_users WHERE ${inDirectory(key)} AND id = k.found OFFSET 0) u`
 }
 
-/** The look-ups that a sync makes before each change, as named statements: planning one for each request costs ten times more. */
-type LookUp = (db: Db, key: PageKey) => Promise<MaybeListing<never>[]>
+/** Runs a named statement: planning one for each request costs ten times more. */
+type LookUp<Values> = (db: Db, caller: Caller, values: Values) => Promise<MaybeListing<never>[]>
 
-function lookUpBy(type: ResourceTypeName, name: string, column: RawBuilder<unknown>) {
-  return prepared<PageKey & { value: string }, MaybeListing<never>>(name, values =>
-    matchingStatement(type, values, { source: aliases[type], condition: sql`${column} = ${values.value}::text` }),
+function preparedList<Values extends object>(
+  type: ResourceTypeName,
+  name: string,
+  build: (values: Params<Values>, groupsOf: GroupsOf) => RawBuilder<MaybeListing<never>>,
+): LookUp<Values> {
+  if (type === 'User') return preparedWithGroups(name, build).read
+  const run = prepared<Values, MaybeListing<never>>(name, values => build(values, allGroups))
+  return (db, _caller, values) => run(db, values)
+}
+
+/** One of those that a sync makes before each change. */
+function lookUpBy(type: ResourceTypeName, name: string, column: RawBuilder<unknown>): LookUp<PageKey & { value: string }> {
+  return preparedList(type, name, (values, groupsOf) =>
+    matchingStatement(type, values, {
+      source: aliases[type],
+      condition: sql`${column} = ${values.value}::text`,
+      groupsOf,
+    }),
   )
 }
 
@@ -279,27 +300,29 @@ const lookUps = {
 }
 
 /** By an address, of a type or of any; both folded. */
-const lookUpByEmail = prepared<PageKey & { email: string; emailType: string | null }, MaybeListing<never>>(
+const lookUpByEmail: LookUp<PageKey & { email: string; emailType: string | null }> = preparedList(
+  'User',
   'scim_user_by_email',
-  values =>
+  (values, groupsOf) =>
     matchingStatement('User', values, {
       source: usersByEmail(values, values.email),
       condition: sql`(${values.emailType}::text IS NULL OR EXISTS (
         SELECT FROM json_array_elements(u.doc -> 'emails') e
          WHERE lower(e ->> 'value') = ${values.email}::text AND lower(e ->> 'type') = ${values.emailType}::text))`,
+      groupsOf,
     }),
 )
 
-function findLookUp(type: ResourceTypeName, filter: Filter): LookUp | undefined {
+function findLookUp(type: ResourceTypeName, filter: Filter): LookUp<PageKey> | undefined {
   const address = type === 'User' ? addressOf(filter) : undefined
-  if (address) return (db, key) => lookUpByEmail(db, { ...key, ...address })
+  if (address) return (db, caller, key) => lookUpByEmail(db, caller, { ...key, ...address })
   if (filter.kind !== 'compare' || filter.operator !== 'eq' || typeof filter.value !== 'string') return undefined
   const path = findAttribute(type, filter.attribute)
   const byName: Partial<Record<string, { run: ReturnType<typeof lookUpBy>; fold: boolean }>> = lookUps[type]
   const lookUp = path?.parents.length === 0 ? byName[path.attribute.name] : undefined
   if (lookUp === undefined || !isStorable(filter.value)) return undefined
   const value = lookUp.fold ? foldKey(filter.value) : filter.value
-  return (db, key) => lookUp.run(db, { ...key, value })
+  return (db, caller, key) => lookUp.run(db, caller, { ...key, value })
 }
 
 /** The address that a filter asks for, where it asks for nothing else: `emails.value eq "x"`, `emails[type eq "work"].value eq "x"`. */
@@ -328,12 +351,16 @@ interface WalkKey extends PageKey {
  * A page by position. An anchor that is still right replaces the walk to it; without one the row before the page is read
  * as well, as position 0, to be the anchor of the next time.
  */
-function walkStatement<Row>(type: ResourceTypeName, key: Params<WalkKey>): RawBuilder<MaybeListing<Row>> {
-  const { ctes, columns, joins } = pageParts(type, key)
+function walkStatement<Row>(
+  type: ResourceTypeName,
+  key: Params<WalkKey>,
+  groupsOf: GroupsOf,
+): RawBuilder<MaybeListing<Row>> {
+  const { ctes, columns, joins } = pageParts(type, key, groupsOf)
   const { skip, count, after, anchorId, anchorEpoch } = key
   const typeName = type === 'User' ? sql`'User'` : sql`'Group'`
   return sql`
-    WITH RECURSIVE ${allowed(key)},
+    WITH ${allowed(key)},
     counts AS (
       SELECT coalesce(sum(total), 0)::int AS total, coalesce(sum(deleted), 0)::int AS epoch
         FROM scim_counters WHERE ${inDirectory(key)} AND resource_type = ${typeName}
@@ -358,19 +385,19 @@ function walkStatement<Row>(type: ResourceTypeName, key: Params<WalkKey>): RawBu
 }
 
 const walks = {
-  User: prepared<WalkKey, MaybeListing<never>>('scim_user_page', key => walkStatement('User', key)),
-  Group: prepared<WalkKey, MaybeListing<never>>('scim_group_page', key => walkStatement('Group', key)),
+  User: preparedList<WalkKey>('User', 'scim_user_page', (key, groupsOf) => walkStatement('User', key, groupsOf)),
+  Group: preparedList<WalkKey>('Group', 'scim_group_page', (key, groupsOf) => walkStatement('Group', key, groupsOf)),
 }
 
 async function listUnfiltered<Row extends StoredRow>(
   type: ResourceTypeName,
-  { db, anchors }: ListContext,
+  { db, caller, anchors }: ListContext,
   key: PageKey,
 ): Promise<Rows<Row>> {
   const { skip, after } = key
   const place = `${key.directoryId}:${type}`
   const anchor = skip > 0 ? anchors.find(place, skip) : undefined
-  const run = walks[type](db, { ...key, anchorId: anchor?.id ?? null, anchorEpoch: anchor?.epoch ?? null })
+  const run = walks[type](db, caller, { ...key, anchorId: anchor?.id ?? null, anchorEpoch: anchor?.epoch ?? null })
   const all = (await run) as MaybeListing<Row>[]
   const { total, epoch } = firstRow(all)
   const read = all.filter(row => row.id !== null) as unknown as Listing<Row>[]

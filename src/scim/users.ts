@@ -13,7 +13,7 @@ import { countSql } from './counters.ts'
 import { applyPatch, touchedAttributes, type Operation } from './patch.ts'
 import { profileOf, type Profile } from './profile.ts'
 import { fromRow, toUserRow, type UserRow } from './resource.ts'
-import { groupsOfCtes } from './user-groups.ts'
+import { preparedWithGroups, type GroupsKey } from './user-groups.ts'
 import { entryCte, followedColumns, historyCtes, memberCtes, type ProfileValues } from './user-member.ts'
 import type { Leniency, ScimResource } from './value.ts'
 import { leniencyText, untilWon, versionConflict, type Context, type IfMatch } from './write.ts'
@@ -28,10 +28,8 @@ import { leniencyText, untilWon, versionConflict, type Context, type IfMatch } f
 
 export const userColumns = sql`p.id, p.active, p.version, p.created_at AS "createdAt", p.updated_at AS "updatedAt", p.doc`
 
-interface UserKey extends CallerKey {
+interface UserKey extends CallerKey, GroupsKey {
   id: string
-  baseUrl: string
-  withGroups: boolean
 }
 
 /** The user of this id, as CTE `page`. */
@@ -41,19 +39,23 @@ function pageOfOne({ workspaceId, directoryId, id }: Params<UserKey>): RawBuilde
       JOIN scim_users u ON u.workspace_id = ${workspaceId}::uuid AND u.directory_id = ${directoryId}::uuid AND u.id = ${id}::uuid)`
 }
 
-const selectUser = prepared<UserKey, { [Column in keyof UserAnswer]: UserAnswer[Column] | null }>(
+type MaybeUser = { [Column in keyof UserAnswer]: UserAnswer[Column] | null } & { nestsGroups: boolean }
+
+const selectUser = preparedWithGroups<UserKey, MaybeUser>(
   'scim_user_get',
-  key => sql`
-    WITH RECURSIVE ${allowed(key)}, ${pageOfOne(key)}, ${groupsOfCtes(key)}
-    SELECT ${userColumns}, g.groups
-      FROM allowed a LEFT JOIN page p ON true LEFT JOIN groups_of g ON true`,
+  (key, groupsOf) => sql`
+    WITH ${allowed(key)}
+    SELECT ${userColumns}, ${groupsOf(key)} AS groups, a.nests_groups AS "nestsGroups"
+      FROM allowed a
+      LEFT JOIN scim_users p ON p.workspace_id = ${key.workspaceId}::uuid AND p.directory_id = ${key.directoryId}::uuid AND p.id = ${key.id}::uuid`,
 )
 
 /** @throws {AppError} `not_found` */
 export async function getUser({ db, caller, baseUrl, withGroups }: Context, id: string): Promise<UserAnswer> {
-  const row = firstRow(await selectUser(db, { ...callerKey(caller), id, baseUrl, withGroups }))
+  const row = firstRow(await selectUser.read(db, caller, { ...callerKey(caller), id, baseUrl, withGroups }))
   if (row.id === null) throw noUser(id)
-  return row as UserAnswer
+  const { nestsGroups: _nestsGroups, ...user } = row
+  return user as UserAnswer
 }
 
 function noUser(id: string): AppError {
@@ -226,18 +228,19 @@ interface SaveValues extends UserKey, ProfileValues, Document {
 }
 
 interface SavedRow extends UserAnswer {
+  nestsGroups: boolean
   verdict: 'version' | 'raced' | 'same' | 'guard' | 'lock' | 'write' | null
   memberId: string | null
 }
 
 /** Replaces the document, sets `active`, or both; whatever does not differ is not written and leaves no entry. */
-const updateUser = prepared<SaveValues, SavedRow>('scim_user_save', values => {
+const updateUser = preparedWithGroups<SaveValues, SavedRow>('scim_user_save', (values, groupsOf) => {
   const { active, doc, ownersLocked, guardPassed } = values
   const replaced = sql<boolean>`(${doc}::text IS NOT NULL)`
   const whole = (column: RawBuilder<unknown>, value: RawBuilder<unknown>) =>
     sql`CASE WHEN ${replaced} THEN ${value} ELSE u.${column} END`
   return sql`
-    WITH RECURSIVE ${allowed(values)}, ${pageOfOne(values)},
+    WITH ${allowed(values)}, ${pageOfOne(values)},
     verdict AS (
       SELECT p.id, p.version, m.id AS member_id, m.status, m.deactivated_by, p.active AS was_active, c.email_conflict,
              ${followedColumns(values, replaced)},
@@ -273,12 +276,12 @@ const updateUser = prepared<SaveValues, SavedRow>('scim_user_save', values => {
                        WHEN w.active THEN 'scim_user.reactivated' ELSE 'scim_user.deactivated' END`,
       detail: sql`'{}'::jsonb`,
     })},
-    ${historyCtes(values)},
-    ${groupsOfCtes(values)}
+    ${historyCtes(values)}
     SELECT CASE WHEN v.verdict = 'write' AND w.id IS NULL THEN 'raced' ELSE v.verdict END AS verdict, v.member_id AS "memberId",
            p.id, coalesce(w.active, p.active) AS active, coalesce(w.version, p.version) AS version,
-           p.created_at AS "createdAt", coalesce(w.updated_at, p.updated_at) AS "updatedAt", coalesce(w.doc, p.doc) AS doc, g.groups
-      FROM allowed a LEFT JOIN page p ON true LEFT JOIN verdict v ON true LEFT JOIN written w ON true LEFT JOIN groups_of g ON true`
+           p.created_at AS "createdAt", coalesce(w.updated_at, p.updated_at) AS "updatedAt", coalesce(w.doc, p.doc) AS doc,
+           ${groupsOf(values)} AS groups, a.nests_groups AS "nestsGroups"
+      FROM allowed a LEFT JOIN page p ON true LEFT JOIN verdict v ON true LEFT JOIN written w ON true`
 })
 
 interface Save {
@@ -309,9 +312,9 @@ async function saveUser(context: Context, save: Save): Promise<UserAnswer | 'rac
   const { active = save.active, ...document } = resource
     ? { ...toUserRow(resource), ...profileOf(resource) }
     : { ...unchanged, active: undefined }
-  const { baseUrl, withGroups, requestId } = context
+  const { caller, baseUrl, withGroups, requestId } = context
   const values = {
-    ...callerKey(context.caller),
+    ...callerKey(caller),
     ...document,
     id,
     active: active ?? null,
@@ -325,8 +328,9 @@ async function saveUser(context: Context, save: Save): Promise<UserAnswer | 'rac
   const {
     verdict,
     memberId: _memberId,
+    nestsGroups,
     ...answer
-  } = await lockingOwners(context, (db, held) => updateUser(db, { ...full, ...held })).catch((error: unknown) => {
+  } = await lockingOwners(context, (db, held) => updateUser.run(db, caller, { ...full, ...held })).catch((error: unknown) => {
     throw isUniqueViolation(error, 'scim_users_user_name') ? userNameTaken() : error
   })
   switch (verdict) {
@@ -340,7 +344,7 @@ async function saveUser(context: Context, save: Save): Promise<UserAnswer | 'rac
     case 'guard':
     case 'lock':
     case 'write':
-      return answer
+      return nestsGroups && !caller.nestsGroups ? getUser(context, id) : answer
   }
 }
 

@@ -1,3 +1,4 @@
+import { sql } from 'kysely'
 import type { LightMyRequestResponse } from 'fastify'
 import type { Test } from 'tap'
 import { makeOpaqueToken } from '../../src/opaque-token.ts'
@@ -87,11 +88,10 @@ export async function makeToken(
   { workspaceId, directoryId }: { workspaceId: string; directoryId: string },
 ): Promise<string> {
   const { token, hash } = makeOpaqueToken('scim', workspaceId)
-  const key = { workspace_id: workspaceId, directory_id: directoryId }
-  await db
-    .insertInto('directory_credentials')
-    .values({ ...key, id: uuid7(), token_hash: hash, hint: token.slice(-4) })
-    .execute()
+  await sql`
+    INSERT INTO directory_credentials (workspace_id, directory_id, id, enabled, is_guarded, nests_groups, token_hash, hint)
+    SELECT workspace_id, id, ${uuid7()}::uuid, enabled, is_guarded, nests_groups, ${hash}, ${token.slice(-4)}
+      FROM directories WHERE workspace_id = ${workspaceId} AND id = ${directoryId}`.execute(db)
   return token
 }
 

@@ -7,7 +7,7 @@ interface Column {
   type: string
   nullable: boolean
   generated: 'always' | 'default' | 'never'
-  /** The definition of a CHECK that lists the column's values. */
+  /** The definition of the CHECK, its own or its domain's, that lists the column's values. */
   listed: string | null
 }
 
@@ -64,14 +64,16 @@ function listedValues(check: string): string {
 
 async function listColumns(db: Db): Promise<Column[]> {
   const { rows } = await sql<Column>`
-    SELECT c.relname AS "table", a.attname AS "column", regexp_replace(format_type(a.atttypid, a.atttypmod), '\\(\\d+\\)', '') AS "type",
+    SELECT c.relname AS "table", a.attname AS "column", regexp_replace(format_type(coalesce(nullif(t.typbasetype, 0), t.oid), a.atttypmod), '\\(\\d+\\)', '') AS "type",
            NOT a.attnotnull AS "nullable",
            CASE WHEN a.attidentity = 'a' THEN 'always' WHEN a.atthasdef THEN 'default' ELSE 'never' END AS "generated",
            (SELECT pg_get_constraintdef(k.oid) FROM pg_constraint k
-             WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.conkey = ARRAY[a.attnum]
-               AND pg_get_constraintdef(k.oid) LIKE 'CHECK ((' || a.attname || ' = ANY (ARRAY[%') AS "listed"
+             WHERE k.contype = 'c'
+               AND (k.conrelid = c.oid AND k.conkey = ARRAY[a.attnum]
+                    AND pg_get_constraintdef(k.oid) LIKE 'CHECK ((' || a.attname || ' = ANY (ARRAY[%' OR k.contypid = t.oid)) AS "listed"
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      JOIN pg_type t ON t.oid = a.atttypid
      WHERE n.nspname = 'public' AND c.relkind = 'r' AND c.relname NOT LIKE 'schema_migrations%'
      ORDER BY c.relname, a.attnum`.execute(db)
   return rows
