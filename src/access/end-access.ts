@@ -20,22 +20,46 @@ export function endAccessCtes(sources: {
   /** What else of the member `m` the statement sets, as `, column = value`: it can update a row only once. */
   also?: RawBuilder<unknown>
 }): RawBuilder<unknown> {
-  const { workspaceId, by, reason, also = sql`` } = sources
+  const { workspaceId } = sources
   return sql`
     ending AS (
-      SELECT m.id, m.status, m.role
+      SELECT m.id AS member_id, m.status
         FROM leaving l JOIN members m ON m.workspace_id = ${workspaceId} AND m.id = l.member_id
        WHERE m.status <> 'deactivated'
          AND (m.role <> 'owner' OR m.status <> 'active' OR EXISTS (
                SELECT FROM members o
                 WHERE o.workspace_id = ${workspaceId} AND o.role = 'owner' AND o.status = 'active'
                   AND o.id NOT IN (SELECT member_id FROM leaving)))
-    ), ended AS (
+    ),
+    ${endCtes({ ...sources, from: sql`ending` })}`
+}
+
+/**
+ * The same for those of whom the statement has seen that none is an owner and none deactivated: `leaving (member_id, status)`.
+ */
+export function endAccessOfNoOwnersCtes(sources: {
+  workspaceId: RawBuilder<string>
+  by: RawBuilder<string>
+  reason: RawBuilder<string>
+}): RawBuilder<unknown> {
+  return endCtes({ ...sources, from: sql`leaving` })
+}
+
+function endCtes(sources: {
+  workspaceId: RawBuilder<string>
+  by: RawBuilder<string>
+  reason: RawBuilder<string>
+  also?: RawBuilder<unknown>
+  from: RawBuilder<unknown>
+}): RawBuilder<unknown> {
+  const { workspaceId, by, reason, also = sql``, from } = sources
+  return sql`
+    ended AS (
       UPDATE members m
          SET status = 'deactivated', deactivated_by = ${by}, invitation_expires_at = NULL,
              version = m.version + 1, updated_at = now()${also}
-        FROM ending e
-       WHERE m.workspace_id = ${workspaceId} AND m.id = e.id AND m.status <> 'deactivated'
+        FROM ${from} e
+       WHERE m.workspace_id = ${workspaceId} AND m.id = e.member_id AND m.status <> 'deactivated'
       RETURNING m.id AS member_id, e.status AS status_before, m.role, m.rules, m.manual_role, m.manual_policy
     ), ended_sessions AS (
       UPDATE sessions s SET ended_at = now(), end_reason = ${reason}
@@ -47,12 +71,19 @@ export function endAccessCtes(sources: {
 
 /** The history of what `endAccessCtes` ended, as a CTE body; needs a CTE `entry (id)`. */
 export function endedAccessHistory(workspaceId: RawBuilder<string>): RawBuilder<unknown> {
+  return statusHistory(workspaceId, sql`(SELECT e.*, 'deactivated' AS status FROM ended e)`)
+}
+
+/**
+ * The history of members whose status has changed and nothing else, as a CTE body: `changed (member_id, status_before, status,
+ * role, rules, manual_role, manual_policy)`. Needs a CTE `entry (id)`.
+ */
+export function statusHistory(workspaceId: RawBuilder<string>, changed: RawBuilder<unknown>): RawBuilder<unknown> {
   return sql`
     INSERT INTO access_changes (workspace_id, member_id, entry_id, status_before, status_after, role_before, role_after, rules,
                                 manual_role, manual_policy)
-    SELECT ${workspaceId}, e.member_id, entry.id, e.status_before, 'deactivated', e.role, e.role, e.rules, e.manual_role,
-           e.manual_policy
-      FROM ended e, entry`
+    SELECT ${workspaceId}, c.member_id, entry.id, c.status_before, c.status, c.role, c.role, c.rules, c.manual_role, c.manual_policy
+      FROM ${changed} c, entry`
 }
 
 export interface EndAccess {

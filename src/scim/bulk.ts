@@ -6,7 +6,9 @@ import { scimError, scimStatus, toScimRefusal, type ScimError } from './error.ts
 import { createGroup, deleteGroup, patchGroup, replaceGroup } from './groups.ts'
 import { readPatch } from './patch.ts'
 import { readResource } from './resource.ts'
-import { createUser, deleteUser, patchUser, replaceUser } from './users.ts'
+import { patchUser, replaceUser } from './change-user.ts'
+import { createUser } from './create-user.ts'
+import { deleteUser } from './delete-user.ts'
 import { at, isObject, isResourceId, printable, refuse } from './value.ts'
 import type { Context, IfMatch } from './write.ts'
 

@@ -278,7 +278,11 @@ function preparedList<Values extends object>(
 }
 
 /** One of those that a sync makes before each change. */
-function lookUpBy(type: ResourceTypeName, name: string, column: RawBuilder<unknown>): LookUp<PageKey & { value: string }> {
+function lookUpBy(
+  type: ResourceTypeName,
+  name: string,
+  column: RawBuilder<unknown>,
+): LookUp<PageKey & { value: string }> {
   return preparedList(type, name, (values, groupsOf) =>
     matchingStatement(type, values, {
       source: aliases[type],

@@ -1,11 +1,11 @@
 import { sql, type RawBuilder } from 'kysely'
-import { endAccessCtes, endedAccessHistory } from '../access/end-access.ts'
+import { endAccessCtes, endedAccessHistory, statusHistory } from '../access/end-access.ts'
 import { insertEntrySql } from '../activity/activity.ts'
 import type { Params } from '../db/prepared.ts'
 import type { CallerKey } from './credential.ts'
 import type { Profile } from './profile.ts'
 
-/** The member behind a user: the parts that the statements which write users share. */
+/** The member behind a user: the parts that the general statements which write users share. */
 
 export interface ProfileValues extends Profile {
   requestId: string
@@ -60,7 +60,7 @@ export function memberCtes({ workspaceId }: Written): RawBuilder<unknown> {
              invitation_expires_at = CASE WHEN ${comesBack} THEN NULL ELSE m.invitation_expires_at END,
              ${profile}, version = m.version + 1, updated_at = now()
         FROM written w, verdict v
-       WHERE m.workspace_id = ${workspaceId}::uuid AND m.id = w.member_id AND m.id NOT IN (SELECT id FROM ending)
+       WHERE m.workspace_id = ${workspaceId}::uuid AND m.id = w.member_id AND m.id NOT IN (SELECT member_id FROM ending)
          AND (${comesBack} OR (m.email, m.display_name) IS DISTINCT FROM (v.email, v.display_name))
       RETURNING m.id AS member_id, m.status, m.role, m.rules, m.manual_role, m.manual_policy
     )`
@@ -71,10 +71,10 @@ export function historyCtes({ workspaceId }: Written): RawBuilder<unknown> {
   return sql`
     history_of_end AS (${endedAccessHistory(sql`${workspaceId}::uuid`)}),
     history_of_return AS (
-      INSERT INTO access_changes (workspace_id, member_id, entry_id, status_before, status_after, role_before, role_after, rules,
-                                  manual_role, manual_policy)
-      SELECT ${workspaceId}::uuid, f.member_id, entry.id, v.status, f.status, f.role, f.role, f.rules, f.manual_role, f.manual_policy
-        FROM followed f JOIN verdict v ON v.member_id = f.member_id AND v.status <> f.status CROSS JOIN entry
+      ${statusHistory(
+        sql`${workspaceId}::uuid`,
+        sql`(SELECT f.*, v.status AS status_before FROM followed f JOIN verdict v ON v.member_id = f.member_id AND v.status <> f.status)`,
+      )}
     )`
 }
 

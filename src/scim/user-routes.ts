@@ -7,7 +7,10 @@ import { returnsAttribute } from './projection.ts'
 import { readListQuery } from './query.ts'
 import { readResource } from './resource.ts'
 import { callerOf, contextOf, idOf, listContextOf, projectionOf, serve, type ScimOptions } from './routes.ts'
-import { createUser, deleteUser, getUser, patchUser, replaceUser } from './users.ts'
+import { patchUser, replaceUser } from './change-user.ts'
+import { createUser } from './create-user.ts'
+import { deleteUser } from './delete-user.ts'
+import { getUser } from './users.ts'
 
 /** /Users (RFC 7644 §3). */
 export async function userRoutes(app: FastifyInstance, options: ScimOptions): Promise<void> {
