@@ -7,7 +7,7 @@ CREATE DOMAIN member_origin AS text CHECK (VALUE IN ('invite', 'sso', 'directory
 
 -- People in a workspace. Role and status are derived (src/access): nothing else writes them after the row is made.
 -- Without a foreign key, since whoever makes one has locked the workspace to read its default role. What must hold between
--- columns is asked by a test after every kind of change (test/helpers/invariants.ts).
+-- columns is asked at the end of every test (test/helpers/invariants.ts).
 CREATE TABLE members (
   workspace_id          uuid NOT NULL,
   id                    uuid NOT NULL,

@@ -47,6 +47,7 @@ CREATE TABLE directory_credentials (
   FOREIGN KEY (workspace_id, directory_id, enabled, is_guarded, nests_groups)
     REFERENCES directories (workspace_id, id, enabled, is_guarded, nests_groups) ON UPDATE CASCADE ON DELETE CASCADE
 );
+CREATE INDEX directory_credentials_carried ON directory_credentials (workspace_id, directory_id, enabled, is_guarded, nests_groups);
 CREATE UNIQUE INDEX directory_credentials_token ON directory_credentials (workspace_id, token_hash);
 
 -- A person as the directory sent them: what is looked up, joined or changed alone in columns, the rest in doc as the

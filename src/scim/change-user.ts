@@ -4,7 +4,7 @@ import { insertEntrySql } from '../activity/activity.ts'
 import { isUniqueViolation } from '../db/database.ts'
 import { prepared, type Params } from '../db/prepared.ts'
 import type { UserAnswer } from './answer.ts'
-import { allowed, callerKey, firstRow } from './credential.ts'
+import { allowed, callerKey, firstRow, type CallerKey } from './credential.ts'
 import { lockingOwners } from './locking-owners.ts'
 import { applyPatch, touchedAttributes, type Operation } from './patch.ts'
 import { profileOf, type Profile } from './profile.ts'
@@ -120,14 +120,16 @@ const reactivate = preparedActivation('scim_user_reactivate', {
     history AS (${statusHistory(sql`${values.workspaceId}::uuid`, sql`returned`)})`,
 })
 
-interface PlainDocument
-  extends Omit<PlainValues, 'ifMatch'>, Omit<UserRow, 'active'>, Pick<Profile, 'email' | 'displayName'> {
+interface DocumentValues extends CallerKey, Omit<UserRow, 'active'>, Pick<Profile, 'email' | 'displayName'> {
+  id: string
+  requestId: string
+  leniencies: string | null
   /** The version that the document was made from. */
   expected: number
 }
 
 /** Replaces the document of a user whose member stays as it is. No row: the general statement decides. */
-const replaceDocument = prepared<PlainDocument, { version: number | null; updatedAt: string }>(
+const replaceDocument = prepared<DocumentValues, { version: number | null; updatedAt: string }>(
   'scim_user_document',
   values => sql`
     WITH ${allowed(values)},
@@ -348,27 +350,26 @@ async function patchWholeUser(context: Context, patch: UserPatch): Promise<UserA
 
 /** Where nothing but the document changes: the user as it has become. */
 async function saveDocument(
-  { db, caller, baseUrl, withGroups, requestId }: Context,
+  { db, caller, requestId }: Context,
   user: UserAnswer,
   { resource, expected, leniencies }: { resource: ScimResource; expected: number; leniencies: readonly Leniency[] },
 ): Promise<UserAnswer | undefined> {
   const { active = user.active, ...document } = toUserRow(resource)
   if (active !== user.active) return undefined
   const { email, displayName } = profileOf(resource)
-  const [row] = await replaceDocument(db, {
+  const rows = await replaceDocument(db, {
     ...callerKey(caller),
     ...document,
     email,
     displayName,
     id: user.id,
-    baseUrl,
-    withGroups,
     requestId,
     expected,
     leniencies: leniencyText(leniencies),
   }).catch(refuseTakenName)
-  if (row?.version == null) return undefined
-  return { ...user, version: row.version, updatedAt: row.updatedAt, doc: document.doc }
+  const { version, updatedAt } = firstRow(rows)
+  if (version === null) return undefined
+  return { ...user, version, updatedAt, doc: document.doc }
 }
 
 function refuseTakenName(error: unknown): never {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { Test } from 'tap'
 import { openDatabase } from '../../src/db/database.ts'
 import type { Db } from '../../src/db/database.ts'
+import { assertInvariants } from './invariants.ts'
 import { onDatabase, runSql } from './admin-sql.ts'
 
 /** A migrated, empty database for one test file, dropped when the test `t` ends. */
@@ -14,7 +15,12 @@ export async function makeDatabase(t: Test): Promise<{ url: string; db: Db }> {
   const url = onDatabase(adminUrl, name)
   const db = openDatabase({ url })
   t.teardown(async () => {
-    await db.destroy()
+    await assertInvariants(db)
+      .catch((error: unknown) => {
+        // A test may have taken the tables away.
+        if ((error as { code?: string }).code !== '42P01') throw error
+      })
+      .finally(() => db.destroy())
     await runSql(adminUrl, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
   })
   return { url, db }
