@@ -20,7 +20,7 @@ export async function makeDatabase(t: Test): Promise<{ url: string; db: Db }> {
         // A test may have taken the tables away.
         if ((error as { code?: string }).code !== '42P01') throw error
       })
-      .finally(() => db.destroy())
+      .finally(async () => db.destroy())
     await runSql(adminUrl, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
   })
   return { url, db }
