@@ -292,9 +292,32 @@ function lookUpBy(
   )
 }
 
+/** The look-up that a sync makes most: one user at most has the name, so there is nothing to count, to order or to skip. */
+const readByUserName: LookUp<PageKey & { value: string }> = preparedList(
+  'User',
+  'scim_user_of_user_name',
+  (key, groupsOf) => {
+    const { workspaceId, directoryId, baseUrl, withRelation } = key
+    return sql`
+      WITH ${allowed(key)}
+      SELECT CASE WHEN p.id IS NULL THEN 0 ELSE 1 END AS total, ${userColumns}, a.nests_groups AS "nestsGroups",
+             ${groupsOf({ workspaceId, directoryId, baseUrl, withGroups: withRelation })} AS groups
+        FROM allowed a
+        LEFT JOIN scim_users p ON p.workspace_id = ${workspaceId}::uuid AND p.directory_id = ${directoryId}::uuid
+         AND p.user_name_key = ${key.value}::text`
+  },
+)
+
+const pageByUserName = lookUpBy('User', 'scim_user_by_user_name', sql`u.user_name_key`)
+
+function lookUpByUserName(db: Db, caller: Caller, key: PageKey & { value: string }) {
+  const isFirstPage = key.skip === 0 && key.count > 0 && key.after === null
+  return isFirstPage ? readByUserName(db, caller, key) : pageByUserName(db, caller, key)
+}
+
 const lookUps = {
   User: {
-    userName: { run: lookUpBy('User', 'scim_user_by_user_name', sql`u.user_name_key`), fold: true },
+    userName: { run: lookUpByUserName, fold: true },
     externalId: { run: lookUpBy('User', 'scim_user_by_external_id', sql`u.external_id`), fold: false },
   },
   Group: {

@@ -15,12 +15,14 @@ export async function makeDatabase(t: Test): Promise<{ url: string; db: Db }> {
   const url = onDatabase(adminUrl, name)
   const db = openDatabase({ url })
   t.teardown(async () => {
-    await assertInvariants(db)
-      .catch((error: unknown) => {
-        // A test may have taken the tables away.
-        if ((error as { code?: string }).code !== '42P01') throw error
-      })
-      .finally(async () => db.destroy())
+    try {
+      await assertInvariants(db)
+    } catch (error) {
+      // A test may have taken the tables away.
+      if ((error as { code?: string }).code !== '42P01') throw error
+    } finally {
+      await db.destroy()
+    }
     await runSql(adminUrl, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
   })
   return { url, db }
