@@ -1,6 +1,5 @@
 import { sql, type RawBuilder } from 'kysely'
 import { endAccessOfNoOwnersCtes, endedAccessHistory, statusHistory } from '../access/end-access.ts'
-import { insertEntrySql } from '../activity/activity.ts'
 import { isUniqueViolation } from '../db/database.ts'
 import { prepared, type Params } from '../db/prepared.ts'
 import type { UserAnswer } from './answer.ts'
@@ -10,7 +9,7 @@ import { applyPatch, touchedAttributes, type Operation } from './patch.ts'
 import { profileOf, type Profile } from './profile.ts'
 import { fromRow, toUserRow, type UserRow } from './resource.ts'
 import { preparedWithGroups, type PreparedWithGroups } from './user-groups.ts'
-import { entryCte, followedColumns, historyCtes, memberCtes, type ProfileValues } from './user-member.ts'
+import { entryCte, followedColumns, historyCtes, memberCtes, userEntrySql, type ProfileValues } from './user-member.ts'
 import { getUser, isUser, noUser, userColumns, userNameTaken, type UserKey } from './users.ts'
 import type { Leniency, ScimResource } from './value.ts'
 import { leniencyText, untilWon, versionConflict, type Context, type IfMatch } from './write.ts'
@@ -36,16 +35,9 @@ function plainEntryCte(
   { action, detail = sql`` }: { action: RawBuilder<string>; detail?: RawBuilder<unknown> },
 ): RawBuilder<unknown> {
   return sql`
-    entry AS (${insertEntrySql({
-      workspaceId: sql`w.workspace_id`,
+    entry AS (${userEntrySql(values, {
       action,
-      actorType: sql`'directory'`,
-      actorId: sql`w.directory_id::text`,
-      requestId: sql`${values.requestId}::text`,
-      memberId: sql`w.member_id`,
-      targetType: sql`'scim_user'`,
-      targetId: sql`w.id::text`,
-      detail: sql`jsonb_strip_nulls(jsonb_build_object('leniencies', ${values.leniencies}::jsonb${detail}))`,
+      detail: sql`jsonb_build_object('leniencies', ${values.leniencies}::jsonb${detail})`,
       from: sql`written w`,
     })})`
 }
@@ -113,7 +105,8 @@ const reactivate = preparedActivation('scim_user_reactivate', {
       UPDATE members m
          SET status = 'active', reactivated_at = clock_timestamp(), deactivated_by = NULL, version = m.version + 1, updated_at = now()
         FROM written w
-       WHERE m.workspace_id = ${values.workspaceId}::uuid AND m.id = w.member_id
+       -- Asked again of the row that is locked: an admin who ends the access at this moment prevails.
+       WHERE m.workspace_id = ${values.workspaceId}::uuid AND m.id = w.member_id AND m.deactivated_by = 'directory'
       RETURNING m.id AS member_id, w.status AS status_before, m.status, m.role, m.rules, m.manual_role, m.manual_policy
     ),
     ${plainEntryCte(values, { action: sql`'scim_user.reactivated'` })},

@@ -1,6 +1,5 @@
 import { sql, type RawBuilder } from 'kysely'
 import { recomputeAccess } from '../access/access.ts'
-import { insertEntrySql } from '../activity/activity.ts'
 import type { Trx } from '../db/database.ts'
 import { prepared, type Params } from '../db/prepared.ts'
 import { uuid7 } from '../uuid7.ts'
@@ -10,7 +9,7 @@ import { countSql } from './counters.ts'
 import { lockingOwners } from './locking-owners.ts'
 import { profileOf } from './profile.ts'
 import { toUserRow, type UserRow } from './resource.ts'
-import { entryCte, followedColumns, historyCtes, memberCtes, type ProfileValues } from './user-member.ts'
+import { entryCte, followedColumns, historyCtes, memberCtes, userEntrySql, type ProfileValues } from './user-member.ts'
 import { userNameTaken } from './users.ts'
 import type { Leniency, ScimResource } from './value.ts'
 import { leniencyText, untilWon, type Context } from './write.ts'
@@ -106,16 +105,9 @@ const insertNewPerson = prepared<PlainValues, NewPersonRow>('scim_user_create_ne
     ),
     ${writtenCte(values, { source: sql`new_person`, memberId: sql`${values.newMemberId}::uuid` })},
     ${joined},
-    entry AS (${insertEntrySql({
-      workspaceId: sql`w.workspace_id`,
+    entry AS (${userEntrySql(values, {
       action: sql`'scim_user.created'`,
-      actorType: sql`'directory'`,
-      actorId: sql`w.directory_id::text`,
-      requestId: sql`${values.requestId}::text`,
-      memberId: sql`w.member_id`,
-      targetType: sql`'scim_user'`,
-      targetId: sql`w.id::text`,
-      detail: sql`jsonb_strip_nulls(jsonb_build_object('member', 'created', 'leniencies', ${values.leniencies}::jsonb))`,
+      detail: sql`jsonb_build_object('member', 'created', 'leniencies', ${values.leniencies}::jsonb)`,
       from: sql`written w`,
     })}),
     ${history}

@@ -1,12 +1,12 @@
 import { sql, type RawBuilder } from 'kysely'
 import { lockOwners, recomputeAccess } from '../access/access.ts'
 import { endAccessCtes, endedAccessHistory } from '../access/end-access.ts'
-import { insertEntrySql } from '../activity/activity.ts'
 import { retryDeadlocks, type Trx } from '../db/database.ts'
 import { prepared } from '../db/prepared.ts'
 import { passGuard, removalHeld } from '../directories/guarded-removals.ts'
 import { allowed, callerKey, firstRow, type CallerKey } from './credential.ts'
 import { countSql } from './counters.ts'
+import { userEntrySql } from './user-member.ts'
 import { isUser, noUser } from './users.ts'
 import { versionConflict, type Context, type IfMatch } from './write.ts'
 
@@ -61,21 +61,17 @@ const deleteLockedUser = prepared<UserToDelete & { requestId: string }, { entryI
         SELECT w.member_id FROM written w JOIN members m ON m.workspace_id = w.workspace_id AND m.id = w.member_id AND m.status <> 'deactivated'
       ),
       ${endAccessCtes({ workspaceId: sql`${workspaceId}::uuid`, by: sql`'directory'`, reason: sql`'scim_user.deleted'` })},
-      entry AS (${insertEntrySql({
-        workspaceId: sql`w.workspace_id`,
-        action: sql`'scim_user.deleted'`,
-        actorType: sql`'directory'`,
-        actorId: sql`w.directory_id::text`,
-        requestId: sql`${requestId}::text`,
-        memberId: sql`w.member_id`,
-        targetType: sql`'scim_user'`,
-        targetId: sql`w.id::text`,
-        detail: sql`jsonb_strip_nulls(jsonb_build_object(
+      entry AS (${userEntrySql(
+        { requestId },
+        {
+          action: sql`'scim_user.deleted'`,
+          detail: sql`jsonb_build_object(
           'groupsLeft', (SELECT count(*) FROM memberships),
           'sessionsEnded', CASE WHEN EXISTS (SELECT FROM ended) THEN (SELECT count(*) FROM ended_sessions) END,
-          'keptLastOwner', CASE WHEN EXISTS (SELECT FROM leaving) AND NOT EXISTS (SELECT FROM ended) THEN true END))`,
-        from: sql`written w`,
-      })}),
+          'keptLastOwner', CASE WHEN EXISTS (SELECT FROM leaving) AND NOT EXISTS (SELECT FROM ended) THEN true END)`,
+          from: sql`written w`,
+        },
+      )}),
       history AS (${endedAccessHistory(sql`${workspaceId}::uuid`)})
       SELECT entry.id AS "entryId",
              EXISTS (SELECT FROM memberships) AND EXISTS (SELECT FROM group_mappings g WHERE ${here(sql`g`)})

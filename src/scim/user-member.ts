@@ -78,27 +78,39 @@ export function historyCtes({ workspaceId }: Written): RawBuilder<unknown> {
     )`
 }
 
-/** The entry about a written user, with what an admin would otherwise ask about. */
+/** The entry about a user who was `written`, as the body of a CTE; `from` names its row `w`. */
+export function userEntrySql(
+  { requestId }: Params<Pick<ProfileValues, 'requestId'>>,
+  { action, detail, from }: { action: RawBuilder<string>; detail: RawBuilder<unknown>; from: RawBuilder<unknown> },
+): RawBuilder<unknown> {
+  return insertEntrySql({
+    workspaceId: sql`w.workspace_id`,
+    action,
+    actorType: sql`'directory'`,
+    actorId: sql`w.directory_id::text`,
+    requestId: sql`${requestId}::text`,
+    memberId: sql`w.member_id`,
+    targetType: sql`'scim_user'`,
+    targetId: sql`w.id::text`,
+    detail: sql`jsonb_strip_nulls(${detail})`,
+    from,
+  })
+}
+
+/** The entry of a general statement, with what an admin would otherwise ask about. */
 export function entryCte(
   values: Written,
   { action, detail }: { action: RawBuilder<string>; detail: RawBuilder<unknown> },
-) {
+): RawBuilder<unknown> {
   return sql`
-    entry AS (${insertEntrySql({
-      workspaceId: sql`w.workspace_id`,
+    entry AS (${userEntrySql(values, {
       action,
-      actorType: sql`'directory'`,
-      actorId: sql`w.directory_id::text`,
-      requestId: sql`${values.requestId}::text`,
-      memberId: sql`w.member_id`,
-      targetType: sql`'scim_user'`,
-      targetId: sql`w.id::text`,
-      detail: sql`jsonb_strip_nulls(${detail} || jsonb_build_object(
+      detail: sql`${detail} || jsonb_build_object(
         'emailConflict', CASE WHEN v.email_conflict THEN true END,
         'sessionsEnded', CASE WHEN EXISTS (SELECT FROM ended) THEN (SELECT count(*) FROM ended_sessions) END,
         'keptLastOwner', CASE WHEN EXISTS (SELECT FROM leaving) AND NOT EXISTS (SELECT FROM ended) THEN true END,
         'deactivatedByAdmin', CASE WHEN w.active AND v.status = 'deactivated' AND v.deactivated_by = 'admin' THEN true END,
-        'leniencies', ${values.leniencies}::jsonb))`,
+        'leniencies', ${values.leniencies}::jsonb)`,
       from: sql`written w JOIN verdict v ON true`,
     })})`
 }
