@@ -67,6 +67,7 @@ export type ErrorCode =
   | 'sso_authentication_too_weak'
   | 'sso_groups_invalid'
   | 'sso_groups_overage'
+  | 'sso_not_confirmed'
   | 'exchange_code_invalid'
   | 'sso_required'
   | 'recovery_code_invalid'

@@ -44,9 +44,9 @@ t.test('a database that is away or unknown is one sentence without the password,
 
 t.test('a migration that fails leaves nothing behind, and the next attempt does it all', async t => {
   const url = await makeEmptyDatabase(t)
-  // In the way of the last file: all the others have been applied when it fails.
-  const last = await readFile(join(root, `migrations/${names.at(-1)}.sql`), 'utf8')
-  const table = /CREATE TABLE (\w+)/.exec(last)![1]
+  // In the way of the last file that makes a table: all those before it have been applied when it fails.
+  const files = await Promise.all(names.map(async name => readFile(join(root, `migrations/${name}.sql`), 'utf8')))
+  const table = files.flatMap(file => /CREATE TABLE (\w+)/.exec(file)?.[1] ?? []).at(-1)
   await runSql(url, `CREATE TABLE ${table} (obstacle boolean)`)
   await t.rejects(migrate(url), { message: 'The migration failed and nothing of it was kept.' })
   const tables = await runSql(url, `SELECT tablename FROM pg_tables WHERE schemaname = 'public'`)

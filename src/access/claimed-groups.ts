@@ -6,6 +6,7 @@ import { prepared } from '../db/prepared.ts'
 import { recomputeAccess } from './access.ts'
 import { countsSql } from './derive.ts'
 import { lockClaims } from './group-mappings.ts'
+import { isAbove, notConfirmed } from './roles.ts'
 
 interface IdentityKey {
   workspaceId: string
@@ -15,6 +16,7 @@ interface IdentityKey {
 
 interface Holder {
   memberId: string
+  role: string
   /** A directory says what groups they are in, and what they claim plays no part. */
   isProvided: boolean
   claimed: string[]
@@ -23,7 +25,7 @@ interface Holder {
 const findHolder = prepared<IdentityKey, Holder>(
   'claimed_groups_find',
   ({ workspaceId, issuer, subject }) => sql`
-    SELECT m.id AS "memberId", m.claimed_groups AS claimed,
+    SELECT m.id AS "memberId", m.role, m.claimed_groups AS claimed,
            EXISTS (SELECT FROM scim_users u JOIN directories d ON d.workspace_id = u.workspace_id AND d.id = u.directory_id
                     WHERE u.workspace_id = m.workspace_id AND u.member_id = m.id AND ${countsSql}) AS "isProvided"
       FROM identities i
@@ -37,12 +39,14 @@ export interface ClaimingSignIn extends IdentityKey {
   requestId: string
   /** The roles of the configuration, lowest first. */
   roles: readonly string[]
+  /** The highest role that claims may give, being that of whoever set where they come from; null: every one. */
+  linksUpTo: string | null
 }
 
 /**
  * Has the mappings of claimed groups follow what a known person claims, before their session begins. One look-up where nothing
  * has changed.
- * @throws {AppError} what `values` throws
+ * @throws {AppError} as `claimGroups`
  */
 export async function followClaimedGroups(db: Db, signIn: ClaimingSignIn): Promise<void> {
   const [holder] = await findHolder(db, signIn)
@@ -57,10 +61,10 @@ export async function followClaimedGroups(db: Db, signIn: ClaimingSignIn): Promi
 
 /**
  * The same in the transaction that has made or linked the member; it must hold `lockClaims`.
- * @throws {AppError} what `values` throws
+ * @throws {AppError} what `values` throws; `sso_not_confirmed` where the claims would give a role above their limit
  */
 export async function claimGroups(trx: Trx, signIn: ClaimingSignIn): Promise<void> {
-  const { workspaceId, requestId, roles } = signIn
+  const { workspaceId, requestId, roles, linksUpTo } = signIn
   const [holder] = await findHolder(trx, signIn)
   if (!holder || holder.isProvided) return
   const { memberId, claimed } = holder
@@ -87,6 +91,10 @@ export async function claimGroups(trx: Trx, signIn: ClaimingSignIn): Promise<voi
     detail,
   })
   await recomputeAccess(trx, { workspaceId, memberIds: [memberId], entryId, roles })
+  const [after] = await findHolder(trx, signIn)
+  if (after && after.role !== holder.role && isAbove(roles, after.role, linksUpTo)) {
+    throw notConfirmed({ memberId, role: after.role, by: 'sso_config' })
+  }
 }
 
 function isSame(one: readonly string[], other: readonly string[]): boolean {

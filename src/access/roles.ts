@@ -26,6 +26,41 @@ export function checkOutranked(roles: readonly string[], role: string, actor: Ac
   throw new AppError('role_above_own', `This concerns the role ${role}, which is above your own, ${actor.role}.`)
 }
 
+/**
+ * The highest role that what an actor sets may speak for, where it decides who somebody is: their own.
+ * @returns null: every role, for owners and back-ends of Assist
+ */
+export function roleLimitOf(roles: readonly string[], actor: Actor): string | null {
+  if (actor.type === 'service' || actor.role === roles.at(-1)) return null
+  return actor.role ?? roles[0] ?? null
+}
+
+/** Whether a role is above what a limit allows. */
+export function isAbove(roles: readonly string[], role: string, limit: string | null): boolean {
+  return limit !== null && roles.indexOf(role) > roles.indexOf(limit)
+}
+
+/** What was set by somebody below a role cannot speak for it until somebody who has it says so. */
+export function notConfirmed({
+  memberId,
+  role,
+  by,
+}: {
+  memberId: string
+  role: string
+  by: 'sso_config' | 'directory'
+}): AppError {
+  const save = by === 'directory' ? 'PATCH …/directories/{directoryId}' : 'PATCH …/sso-config'
+  return new AppError('sso_not_confirmed', 'An owner of the workspace has to confirm how people sign in to it first.', {
+    detail: {
+      memberId,
+      role,
+      by,
+      fix: `It was set up by somebody below the role ${role}, and names nobody for that role until somebody who has it saves it (${save}; an empty change will do). Who has the role can also link their own account by a login test (POST …/sso-config/login-tests/{id}/link).`,
+    },
+  })
+}
+
 function isWithinReach(roles: readonly string[], role: string, actor: Actor): boolean {
   return actor.type === 'service' || roles.indexOf(role) <= roles.indexOf(actor.role ?? '')
 }

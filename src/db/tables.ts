@@ -51,6 +51,7 @@ export interface DirectoriesTable {
   version: Generated<number>
   created_at: Generated<string>
   updated_at: Generated<string>
+  links_up_to: string | null
 }
 
 export interface DirectoryCredentialsTable {
@@ -349,6 +350,7 @@ export interface SsoConfigsTable {
   settings_version: Generated<number>
   created_at: Generated<string>
   updated_at: Generated<string>
+  links_up_to: string | null
 }
 
 export interface SsoLoginTestsTable {
@@ -372,6 +374,7 @@ export interface SsoLoginTestsTable {
   claims_sealed: Buffer | null
   subject: string | null
   member_id: string | null
+  links_up_to: string | null
 }
 
 export interface WorkspacesTable {

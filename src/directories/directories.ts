@@ -3,6 +3,7 @@ import { NO_DIFFERENCE, recomputeAccess } from '../access/access.ts'
 import { countsSql } from '../access/derive.ts'
 import { finishChange, mappingHistory } from '../access/group-mappings.ts'
 import { requirePreviewed, type SourceChange } from '../access/preview.ts'
+import { isAbove, roleLimitOf } from '../access/roles.ts'
 import type { Actor } from '../actor.ts'
 import { recordActivity } from '../activity/activity.ts'
 import type { Db, Trx } from '../db/database.ts'
@@ -22,6 +23,8 @@ export interface Directory {
   whenOff: 'keep' | 'release'
   /** The guard against mass deprovisioning: over either limit within the window, more removals are held. */
   guard: Guard
+  /** The highest role whose members its users may be newly linked to at a sign-in; null: every one. */
+  linksUpTo: string | null
   version: number
   createdAt: string
   updatedAt: string
@@ -50,6 +53,7 @@ const columns = [
   sql<Guard>`jsonb_build_object('people', guard_people, 'percent', guard_percent, 'minutes', guard_minutes)`.as(
     'guard',
   ),
+  'links_up_to as linksUpTo',
   'version',
   'created_at as createdAt',
   'updated_at as updatedAt',
@@ -88,12 +92,17 @@ export interface NewDirectory {
   name: string
   mode: DirectoryMode
   actor: Actor
+  /** The roles of the configuration, lowest first. */
+  roles: readonly string[]
 }
 
-export async function createDirectory(trx: Trx, { workspaceId, name, mode, actor }: NewDirectory): Promise<Directory> {
+export async function createDirectory(
+  trx: Trx,
+  { workspaceId, name, mode, actor, roles }: NewDirectory,
+): Promise<Directory> {
   const directory = await trx
     .insertInto('directories')
-    .values({ workspace_id: workspaceId, id: uuid7(), name, mode })
+    .values({ workspace_id: workspaceId, id: uuid7(), name, mode, links_up_to: roleLimitOf(roles, actor) })
     .returning(columns)
     .executeTakeFirstOrThrow()
   const target = { type: 'directory', id: directory.id }
@@ -161,7 +170,10 @@ export async function changeDirectory(
     .executeTakeFirstOrThrow(noDirectory)
   if (expectedVersion !== undefined && expectedVersion !== directory.version) throw versionConflict()
   const guard = { ...directory.guard, ...withoutAbsent(changes.guard ?? {}) }
-  const wanted = { ...directory, ...withoutAbsent(changes), guard }
+  // Who has the token of a directory says who its people are: an owner who saves it confirms whoever made one.
+  const own = roleLimitOf(roles, actor)
+  const linksUpTo = own === null || isAbove(roles, own, directory.linksUpTo) ? own : directory.linksUpTo
+  const wanted = { ...directory, ...withoutAbsent(changes), guard, linksUpTo }
   const { subject, members } = directoryChange(directory, change, changes)
   if (JSON.stringify(wanted) === JSON.stringify(directory)) {
     requirePreviewed(previewVersion, subject, NO_DIFFERENCE)
@@ -172,6 +184,7 @@ export async function changeDirectory(
     .updateTable('directories')
     .set({ name, mode, enabled, when_off: whenOff, version: sql`version + 1`, updated_at: sql`now()` })
     .set({ guard_people: guard.people, guard_percent: guard.percent, guard_minutes: guard.minutes })
+    .set({ links_up_to: linksUpTo })
     .where('workspace_id', '=', workspaceId)
     .where('id', '=', directoryId)
     .execute()
@@ -181,7 +194,7 @@ export async function changeDirectory(
     action: 'directory.updated',
     actor,
     target,
-    detail: { ...changes },
+    detail: { ...changes, ...(linksUpTo !== directory.linksUpTo && { linksUpTo: linksUpTo ?? roles.at(-1) }) },
   })
   if (isCounting(wanted) === isCounting(directory)) requirePreviewed(previewVersion, subject, NO_DIFFERENCE)
   else {

@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import { checkOutranked, roleLimitOf } from '../access/roles.ts'
 import type { Actor } from '../actor.ts'
 import { recordActivity } from '../activity/activity.ts'
 import type { Db, Trx } from '../db/database.ts'
@@ -57,11 +58,15 @@ export interface NewToken extends DirectoryKey {
   /** Days until it ends by itself; absent: it does not. */
   expiresInDays?: number | undefined
   actor: Actor
+  /** The roles of the configuration, lowest first. */
+  roles: readonly string[]
 }
 
 /**
- * Makes a token. Only its hash is kept: what is returned here is shown once.
- * @throws {AppError} `not_found`; `token_limit` where two are live already
+ * Makes a token. Only its hash is kept: what is returned here is shown once. Whoever has it decides who is in which group and
+ * has which address: so nobody makes one of a directory that gives a role above their own, and the directory's users are
+ * linked to nobody above them until an owner has saved it.
+ * @throws {AppError} `not_found`; `role_above_own`; `token_limit` where two are live already
  */
 export async function createToken(trx: Trx, input: NewToken): Promise<DirectoryToken & { token: string }> {
   const { workspaceId, directoryId, expiresInDays, actor } = input
@@ -73,6 +78,7 @@ export async function createToken(trx: Trx, input: NewToken): Promise<DirectoryT
     .where('id', '=', directoryId)
     .forNoKeyUpdate()
     .executeTakeFirstOrThrow(noDirectory)
+  await limitReach(trx, input)
   const live = await trx
     .selectFrom('directory_credentials')
     .select('id')
@@ -108,6 +114,27 @@ export async function createToken(trx: Trx, input: NewToken): Promise<DirectoryT
     detail: { tokenId: created.id, expiresAt: created.expiresAt },
   })
   return { ...created, token }
+}
+
+async function limitReach(trx: Trx, { workspaceId, directoryId, actor, roles }: NewToken): Promise<void> {
+  const limit = roleLimitOf(roles, actor)
+  if (limit === null) return
+  const mappings = await trx
+    .selectFrom('group_mappings')
+    .select('role')
+    .where('workspace_id', '=', workspaceId)
+    .where('directory_id', '=', directoryId)
+    .where('role', 'is not', null)
+    .execute()
+  for (const { role } of mappings) checkOutranked(roles, role ?? '', actor)
+  const above = roles.slice(roles.indexOf(limit) + 1)
+  await trx
+    .updateTable('directories')
+    .set({ links_up_to: limit })
+    .where('workspace_id', '=', workspaceId)
+    .where('id', '=', directoryId)
+    .where(({ eb, or }) => or([eb('links_up_to', 'is', null), eb('links_up_to', 'in', above)]))
+    .execute()
 }
 
 /**

@@ -29,6 +29,7 @@ const mode = z.enum(['tolerant', 'strict']).meta({
     'tolerant takes what identity providers really send and records each leniency; strict refuses by the RFCs',
 })
 
+const role = z.string().meta({ description: "One of this deployment's roles", example: 'owner' })
 const whenOff = z.enum(['keep', 'release']).meta({
   description: 'What its groups give while it is off: what they gave, or nothing',
 })
@@ -52,6 +53,11 @@ const directory = z
     enabled: z.boolean().meta({ description: 'Off: every SCIM request is refused; see `whenOff`' }),
     whenOff,
     guard,
+    linksUpTo: role.meta({
+      description:
+        'The highest role whose members a sign-in newly finds by what this directory says of them: the role of whoever made ' +
+        'the directory or its tokens. An owner who saves it raises it to owner',
+    }),
     scimEndpoint: z.string().meta({ description: 'Enter it at the identity provider, with a token' }),
     version: z.number().int(),
     createdAt: z.iso.datetime(),
@@ -134,7 +140,10 @@ export const directoryRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db:
   const one = `${list}/:directoryId`
   const tags = ['Directories']
   const security = [{ assistToken: [] }]
-  const describe = (found: Directory) => ({ ...found, scimEndpoint: scimEndpoint(config.publicUrl, found.id) })
+  const describe = ({ linksUpTo, ...found }: Directory) => {
+    const limit = linksUpTo ?? config.roles.at(-1) ?? ''
+    return { ...found, linksUpTo: limit, scimEndpoint: scimEndpoint(config.publicUrl, found.id) }
+  }
 
   app.get(
     list,
@@ -170,7 +179,7 @@ export const directoryRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db:
     },
     async (request, reply) => {
       const { workspaceId } = request.params
-      const input = { workspaceId, ...request.body, actor: actorOf(request) }
+      const input = { workspaceId, ...request.body, actor: actorOf(request), roles: config.roles }
       const created = await db.transaction().execute(trx => createDirectory(trx, input))
       reply.code(201).header('location', `/v1/workspaces/${workspaceId}/directories/${created.id}`)
       return withEtag(reply, describe(created))
@@ -327,13 +336,13 @@ export const directoryRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db:
         operationId: 'createDirectoryToken',
         summary: 'Make a directory token; its value is shown this once',
         body: tokenRequest,
-        response: { 201: newToken, ...problemResponses('token_limit') },
+        response: { 201: newToken, ...problemResponses('role_above_own', 'token_limit') },
       },
     },
     async (request, reply) => {
       const { workspaceId, directoryId } = request.params
       const { expiresInDays } = request.body ?? {}
-      const input = { workspaceId, directoryId, expiresInDays, actor: actorOf(request) }
+      const input = { workspaceId, directoryId, expiresInDays, actor: actorOf(request), roles: config.roles }
       const created = await db.transaction().execute(trx => createToken(trx, input))
       const location = `/v1/workspaces/${workspaceId}/directories/${directoryId}/tokens/${created.id}`
       reply.code(201).header('location', location).header('cache-control', 'no-store')

@@ -65,6 +65,7 @@ export const problemStatus: Record<ErrorCode, number> = {
   sso_authentication_too_weak: 403,
   sso_groups_invalid: 403,
   sso_groups_overage: 403,
+  sso_not_confirmed: 403,
   exchange_code_invalid: 400,
   sso_required: 403,
   recovery_code_invalid: 403,

@@ -80,6 +80,7 @@ const final = new Set<ErrorCode>([
   'sso_member_deactivated',
   'sso_groups_invalid',
   'sso_groups_overage',
+  'sso_not_confirmed',
 ])
 
 /** Refusals of the account rather than of the attempt: trying again means choosing another account. */

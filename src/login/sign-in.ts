@@ -16,6 +16,7 @@ import { followAddress } from './contact-address.ts'
 import { linkPerson, type Linked, type Linking } from './link-person.ts'
 import { cleanText, deactivated, readPerson } from './linking.ts'
 import { sealOutcomeCode, type LoginAttempt } from './login-attempts.ts'
+import { checkReach } from './reach.ts'
 
 /** The browser that signs in, for the session's row and the entries. */
 export interface Visitor {
@@ -162,16 +163,17 @@ export function readClaiming(
   { claims }: ProvenSignIn,
   { loginConfig, config, requestId }: Omit<Linking, 'person'>,
 ): ClaimingSignIn | undefined {
-  const { workspaceId, issuer, groupsClaim } = loginConfig
+  const { workspaceId, issuer, groupsClaim, linksUpTo } = loginConfig
   const claimed = readClaimedGroups(claims, groupsClaim)
   if (!claimed) return undefined
   const values = () => requireValues(claimed)
-  return { workspaceId, issuer, subject: claims.sub, values, requestId, roles: config.roles }
+  return { workspaceId, issuer, subject: claims.sub, values, requestId, roles: config.roles, linksUpTo }
 }
 
 /**
  * Makes somebody a member with an identity, and gives them what their groups give.
  * @returns on what trust, for the entry
+ * @throws {AppError} the refusals of linking.ts; `sso_not_confirmed`
  */
 export async function admit(
   trx: Trx,
@@ -180,6 +182,7 @@ export async function admit(
   if (claiming) await lockClaims(trx, { workspaceId: claiming.workspaceId, mode: 'shared' })
   const linked = await linkPerson(trx, linking)
   if (claiming) await claimGroups(trx, claiming)
+  await checkReach(trx, linking, linked)
   return linked
 }
 

@@ -250,6 +250,8 @@ export async function enforceSso(db: Db, change: EnforcementChange): Promise<Enf
       )
     }
     await setEnforced(trx, workspaceId, sql`now()`)
+    // An owner who lets everybody in by these settings only has confirmed them.
+    await trx.updateTable('sso_configs').set({ links_up_to: null }).where('workspace_id', '=', workspaceId).execute()
     const ended = await endOtherSessions(trx, workspaceId)
     const detail = { version: config.version, lockedOutMembers, sessionsEnded: ended }
     const target = { type: 'sso_config', id: workspaceId }

@@ -11,7 +11,7 @@ import { uuid7 } from '../uuid7.ts'
 import { checkDomainsFit, checkDomainsFree, parseAllowedDomains } from './allowed-domains.ts'
 import { openCredentials } from './client-credentials.ts'
 import type { LoginTestReport } from './login-test-report.ts'
-import { saveSsoConfig, settingsOf, type SavedSsoConfig, type SsoDependencies } from './save-sso-config.ts'
+import { limitAfter, saveSsoConfig, settingsOf, type SavedSsoConfig, type SsoDependencies } from './save-sso-config.ts'
 import type { SecretBox } from './secret-box.ts'
 import { findLoginConfig, findSsoConfig } from './sso-config.ts'
 import type { LoginConfig, SsoSettings, StoredSsoConfig } from './sso-config.ts'
@@ -98,6 +98,7 @@ export async function createLoginTest(
       actor_type: actor.type,
       actor_id: actor.id,
       admin_id: admin?.memberId ?? null,
+      links_up_to: isSaved ? stored.linksUpTo : limitAfter(config.roles, { stored, settings, actor }),
       expires_at: lifetime,
     })
     .execute()
@@ -237,7 +238,7 @@ export async function findStartedTest(db: Db, box: SecretBox, key: LoginTestKey)
   const row = await db
     .selectFrom('sso_login_tests')
     .select(['settings', 'sealed_secret as sealedSecret', 'config_version as configVersion'])
-    .select(['admin_id as adminId', 'is_draft as isDraft'])
+    .select(['admin_id as adminId', 'is_draft as isDraft', 'links_up_to as linksUpTo'])
     .where('workspace_id', '=', workspaceId)
     .where('id', '=', id)
     .executeTakeFirstOrThrow()
@@ -253,8 +254,8 @@ export async function findStartedTest(db: Db, box: SecretBox, key: LoginTestKey)
   const opened = secret ? { ...none, clientSecrets: [secret.clientSecret] } : stored
   // What a draft shows of the stored credentials, with another client id perhaps, says nothing about them.
   const credentials = row.isDraft ? [] : opened.credentials
-  const { configVersion, adminId } = row
-  return { ...key, configVersion, adminId, loginConfig: { ...around, ...settings, ...opened, credentials } }
+  const { configVersion, adminId, linksUpTo } = row
+  return { ...key, configVersion, adminId, loginConfig: { ...around, ...settings, ...opened, credentials, linksUpTo } }
 }
 
 function openSecret(box: SecretBox, key: LoginTestKey, sealed: Buffer): DraftSecret {
@@ -270,7 +271,14 @@ async function unsavedConfig(db: Db, workspaceId: string) {
     .where('verified_at', 'is not', null)
     .execute()
   const policy = { sessionHours: null, sessionIdleMinutes: null, maxAgeSeconds: null, acrValues: [] }
-  return { workspaceId, version: 0, enforcedAt: null, verifiedDomains: domains.map(each => each.domain), ...policy }
+  return {
+    workspaceId,
+    version: 0,
+    enforcedAt: null,
+    linksUpTo: null,
+    verifiedDomains: domains.map(each => each.domain),
+    ...policy,
+  }
 }
 
 export interface FinishedTest extends LoginTestKey {

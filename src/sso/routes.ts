@@ -50,6 +50,12 @@ const ssoConfig = z
   .object({
     ...settings,
     hasClientSecret: z.boolean().meta({ description: 'What is known of it: sso-config/credentials' }),
+    linksUpTo: z.string().meta({
+      description:
+        'The highest role whose members a sign-in newly links, or which its groups give: the role of whoever set issuer, ' +
+        'clientId, directoryClaim, groupsClaim or relinkByEmailUntil. An owner who saves raises it to owner',
+      example: 'owner',
+    }),
     enforced: z.boolean().meta({ description: 'Nobody enters the workspace by anything but SSO' }),
     ...registeredUris,
     startUrl: z.string().meta({ description: 'Where a sign-in starts, with return_to and handoff_challenge' }),
@@ -256,6 +262,7 @@ function describe(config: Config, workspaceId: string, stored: StoredSsoConfig, 
   const uris = urisOf(config, workspaceId)
   return {
     ...shown,
+    linksUpTo: stored.linksUpTo ?? config.roles.at(-1) ?? '',
     enforced: enforcedAt !== null,
     ...uris,
     startUrl: ssoUrls(config.publicUrl, workspaceId).startUrl,

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { sql } from 'kysely'
 import type { Actor } from '../actor.ts'
+import { isAbove, roleLimitOf } from '../access/roles.ts'
 import { recordActivity } from '../activity/activity.ts'
 import type { Db, Trx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
@@ -16,7 +17,8 @@ export interface SsoDependencies {
   db: Db
   box: SecretBox
   providers: Providers
-  config: DomainRules
+  /** `roles`: lowest first. */
+  config: DomainRules & { roles: readonly string[] }
 }
 
 export interface SsoChange<Settings> {
@@ -122,6 +124,13 @@ async function store(dependencies: SsoDependencies, write: Write): Promise<Saved
   if (stored) checkEnforcedEdit(stored, settings, write.provenBy)
   const notices = spellingNotices(write.settings.issuer, settings.issuer)
   const changed = changedSettings(settings, stored)
+  const linksUpTo = limitAfter(config.roles, { stored, settings, actor })
+  if (stored && stored.enforcedAt !== null && linksUpTo !== null) {
+    throw new AppError(
+      'forbidden',
+      'While SSO is enforced, an owner changes what it rests on: nobody else vouches for owners.',
+    )
+  }
 
   const saved = await db.transaction().execute(async trx => {
     const credentialWrite = { ...write, settings, box }
@@ -132,21 +141,56 @@ async function store(dependencies: SsoDependencies, write: Write): Promise<Saved
     }
     if (added.secret !== undefined) changed.push('clientSecret')
     if (added.needsKey) changed.push('clientKey')
-    if (stored && changed.length === 0 && isDeepStrictEqual(metadata, stored.metadata)) return stored
+    const isSame = stored !== undefined && changed.length === 0 && isDeepStrictEqual(metadata, stored.metadata)
+    if (isSame && linksUpTo === stored.linksUpTo) return stored
     await checkDomainsFree(trx, workspaceId, settings.allowedDomains)
-    await writeSettings(trx, { ...write, settings })
+    await writeSettings(trx, { ...write, settings, linksUpTo, isSame })
     await writeCredentials(trx, credentialWrite, added)
     await recordActivity(trx, {
       workspaceId,
       action: 'sso_config.saved',
       actor,
       target: { type: 'sso_config', id: workspaceId },
-      detail: { changed, ...settings, ...(write.provenBy !== undefined && { provenBy: write.provenBy }) },
+      detail: {
+        changed,
+        ...settings,
+        linksUpTo: linksUpTo ?? config.roles.at(-1),
+        ...(write.provenBy !== undefined && { provenBy: write.provenBy }),
+      },
     })
     return getSsoConfig(trx, workspaceId)
   })
   if (stored) providers.forget(stored.issuer)
-  return { stored: saved, notices: [...notices, ...(await migrationNotices(db, { workspaceId, stored, saved }))] }
+  notices.push(...limitNotices(saved), ...(await migrationNotices(db, { workspaceId, stored, saved })))
+  return { stored: saved, notices }
+}
+
+/** What decides whom a sign-in names. */
+const deciding = ['issuer', 'clientId', 'directoryClaim', 'groupsClaim', 'relinkByEmailUntil'] as const
+
+/**
+ * The highest role that settings may newly link or give once somebody has saved them: that of whoever changes what decides,
+ * and otherwise of the highest who has saved them since, which is how an owner confirms what an admin has set up.
+ * @returns null: every one
+ */
+export function limitAfter(
+  roles: readonly string[],
+  { stored, settings, actor }: { stored: StoredSsoConfig | undefined; settings: SsoSettings; actor: Actor },
+): string | null {
+  const own = roleLimitOf(roles, actor)
+  const decides = (name: (typeof deciding)[number]) =>
+    // Closing the window gives nobody anything.
+    settings[name] !== stored?.[name] && !(name === 'relinkByEmailUntil' && settings[name] === null)
+  if (!stored || own === null || deciding.some(decides)) return own
+  return stored.linksUpTo !== null && isAbove(roles, own, stored.linksUpTo) ? own : stored.linksUpTo
+}
+
+function limitNotices({ linksUpTo }: StoredSsoConfig): string[] {
+  if (linksUpTo === null) return []
+  return [
+    `These settings link nobody above the role ${linksUpTo}, and give nobody more, until an owner saves them too (an empty ` +
+      'PATCH will do). Owners who are linked already sign in as before.',
+  ]
 }
 
 /** An instant in the one spelling in which they are stored. */
@@ -279,8 +323,20 @@ function changedSettings(settings: SsoSettings, stored: StoredSsoConfig | undefi
 }
 
 /** Writes only where the version is still the one that everything before was decided by. */
-async function writeSettings(trx: Trx, { workspaceId, settings, metadata, stored, expectedVersion }: Write) {
+async function writeSettings(
+  trx: Trx,
+  {
+    workspaceId,
+    settings,
+    metadata,
+    stored,
+    expectedVersion,
+    linksUpTo,
+    isSame,
+  }: Write & { linksUpTo: string | null; isSame: boolean },
+) {
   const values = {
+    links_up_to: linksUpTo,
     issuer: settings.issuer,
     client_id: settings.clientId,
     token_auth_method: settings.tokenAuthMethod,
@@ -296,7 +352,9 @@ async function writeSettings(trx: Trx, { workspaceId, settings, metadata, stored
   const written = stored
     ? await trx
         .updateTable('sso_configs')
-        .set({ ...values, version: stored.version + 1, settings_version: stored.version + 1, updated_at: sql`now()` })
+        .set({ ...values, version: stored.version + 1, updated_at: sql`now()` })
+        // Whoever only confirms the settings makes no other ones: what has proved them still does.
+        .$if(!isSame, query => query.set({ settings_version: stored.version + 1 }))
         .where('workspace_id', '=', workspaceId)
         .where('version', '=', stored.version)
         .returning('version')

@@ -46,6 +46,8 @@ export interface LoginConfig extends SsoSettings {
   credentials: UsableCredential[]
   version: number
   enforcedAt: string | null
+  /** The highest role that a sign-in may newly link or give (save-sso-config.ts); null: every one. */
+  linksUpTo: string | null
   /** The domains that this workspace has proved to be its own. */
   verifiedDomains: string[]
   /** The workspace's policy (sign-in-policy.ts); null: the operator's lifetime. */
@@ -61,6 +63,8 @@ export interface StoredSsoConfig extends SsoSettings {
   metadata: ProviderMetadata
   hasClientSecret: boolean
   enforcedAt: string | null
+  /** The highest role that a sign-in may newly link or give: that of whoever set what decides; null: every one. */
+  linksUpTo: string | null
   version: number
   createdAt: string
   updatedAt: string
@@ -71,7 +75,7 @@ const settings = sql`
   c.allowed_domains AS "allowedDomains", c.trust_unverified_email AS "trustUnverifiedEmail",
   c.directory_claim AS "directoryClaim", c.relink_by_email_until AS "relinkByEmailUntil",
   c.groups_claim AS "groupsClaim", c.enabled,
-  c.enforced_at AS "enforcedAt", c.version`
+  c.enforced_at AS "enforcedAt", c.links_up_to AS "linksUpTo", c.version`
 
 interface LoginConfigRow extends Omit<LoginConfig, 'clientSecrets' | 'clientKeys'> {
   sealed: Buffer[]

@@ -1,0 +1,39 @@
+import { sql } from 'kysely'
+import { isAbove, notConfirmed } from '../access/roles.ts'
+import type { Trx } from '../db/database.ts'
+import type { Linked, Linking } from './link-person.ts'
+
+interface ReachRow {
+  memberId: string
+  role: string
+  /** Of the directories that provide the member: where they come from decides whom an address or a claim finds. */
+  limits: string[]
+}
+
+/**
+ * Refuses that somebody is newly linked to a role above that of whoever set what the link rests on: who could set it could
+ * have named themselves. Whoever was linked before goes in as ever. Last in the transaction, when the role is known.
+ * @throws {AppError} `sso_not_confirmed`
+ */
+export async function checkReach(
+  trx: Trx,
+  { person, loginConfig, config: { roles } }: Linking,
+  { trust }: Linked,
+): Promise<void> {
+  if (trust === 'identity') return
+  const { rows } = await sql<ReachRow>`
+    SELECT m.id AS "memberId", m.role,
+           ARRAY(SELECT d.links_up_to FROM scim_users u
+                   JOIN directories d ON d.workspace_id = u.workspace_id AND d.id = u.directory_id
+                  WHERE u.workspace_id = m.workspace_id AND u.member_id = m.id AND d.links_up_to IS NOT NULL) AS limits
+      FROM identities i
+      JOIN members m ON m.workspace_id = i.workspace_id AND m.id = i.member_id
+     WHERE i.workspace_id = ${loginConfig.workspaceId} AND i.issuer = ${person.issuer} AND i.subject = ${person.subject}`.execute(
+    trx,
+  )
+  const [row] = rows
+  if (!row) return
+  const { memberId, role, limits } = row
+  if (isAbove(roles, role, loginConfig.linksUpTo)) throw notConfirmed({ memberId, role, by: 'sso_config' })
+  if (limits.some(limit => isAbove(roles, role, limit))) throw notConfirmed({ memberId, role, by: 'directory' })
+}
