@@ -253,16 +253,18 @@ async function dispatch(context: Context, operation: BulkOperation): Promise<Don
     if (type === 'User') return { status: 200, id, version: userEtag(await patchUser(context, patch)) }
     return { status: 200, id, version: groupEtag(await patchGroup(context, patch)) }
   }
+  if (type === 'Group') {
+    const sent = { body: data, leniencies: [] }
+    if (method === 'PUT') {
+      return { status: 200, id, version: groupEtag(await replaceGroup(context, { id, ifMatch, ...sent })) }
+    }
+    const group = await createGroup(context, sent)
+    return { status: 201, id: group.id, version: groupEtag(group) }
+  }
   const read = readResource(type, data, mode)
   if (method === 'PUT') {
-    const replacement = { id, ifMatch, members: undefined, ...read }
-    if (type === 'User') return { status: 200, id, version: userEtag(await replaceUser(context, replacement)) }
-    return { status: 200, id, version: groupEtag(await replaceGroup(context, replacement)) }
+    return { status: 200, id, version: userEtag(await replaceUser(context, { id, ifMatch, ...read })) }
   }
-  if (type === 'User') {
-    const user = await createUser(context, read)
-    return { status: 201, id: user.id, version: userEtag(user) }
-  }
-  const group = await createGroup(context, { members: [], ...read })
-  return { status: 201, id: group.id, version: groupEtag(group) }
+  const user = await createUser(context, read)
+  return { status: 201, id: user.id, version: userEtag(user) }
 }

@@ -6,7 +6,6 @@ import { listAnswer } from './list-answer.ts'
 import { readPatch } from './patch.ts'
 import { returnsAttribute } from './projection.ts'
 import { readListQuery } from './query.ts'
-import { readResource } from './resource.ts'
 import {
   callerOf,
   contextOf,
@@ -49,8 +48,7 @@ export async function groupRoutes(app: FastifyInstance, options: ScimOptions): P
       status: 201,
       handler: async (request, reply) => {
         const { context, leniencies, send } = prepare(request)
-        const { members = [], ...read } = readResource('Group', request.body, context.caller.mode)
-        const group = await createGroup(context, { ...read, members, leniencies: [...leniencies, ...read.leniencies] })
+        const group = await createGroup(context, { body: request.body, leniencies })
         reply.code(201).header('location', locationOf('Group', group.id, context.baseUrl))
         return send(reply, group)
       },
@@ -80,9 +78,7 @@ export async function groupRoutes(app: FastifyInstance, options: ScimOptions): P
       handler: async (request, reply) => {
         const { context, withMembers, leniencies, ifMatch, send } = prepare(request)
         const id = await idOf(request, options, 'Group')
-        const { resource, members, ...read } = readResource('Group', request.body, context.caller.mode)
-        const used = [...leniencies, ...read.leniencies]
-        const group = await replaceGroup(context, { id, resource, members, ifMatch, leniencies: used })
+        const group = await replaceGroup(context, { id, body: request.body, ifMatch, leniencies })
         if (group.members || !withMembers) return send(reply, group)
         return send(reply, await getGroup(context, { id, withMembers }))
       },

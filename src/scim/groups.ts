@@ -3,19 +3,20 @@ import { recomputeAccess } from '../access/access.ts'
 import { bindAwaitedMappings, mappingHistory } from '../access/group-mappings.ts'
 import { insertEntrySql } from '../activity/activity.ts'
 import type { Actor } from '../actor.ts'
-import { isUniqueViolation, retryDeadlocks, type Db } from '../db/database.ts'
+import { isUniqueViolation, type Db } from '../db/database.ts'
 import { prepared, type Params } from '../db/prepared.ts'
 import { AppError } from '../errors.ts'
 import { uuid7 } from '../uuid7.ts'
 import type { GroupAnswer, MemberIds, StoredRow } from './answer.ts'
 import { countSql } from './counters.ts'
 import { allowed, callerKey, firstRow } from './credential.ts'
-import { findUnknown, foundCtes, groupCycle, inGroup, joinIds, markReach, membersBehind } from './group-members.ts'
-import { sentMembers, unknownMembers, type GroupKey } from './group-members.ts'
+import { contradictedColumn, contradictedCte, findUnknown, foundCtes, groupCycle, inGroup } from './group-members.ts'
+import { joinIds, learnKinds, markReach, membersBehind, saidKinds, sentMembers } from './group-members.ts'
+import { unknownMembers, untilKnown, type Contradicted, type GroupKey, type SaidKinds } from './group-members.ts'
 import type { MemberChanges } from './members.ts'
 import { applyPatch, touchedAttributes, type Operation } from './patch.ts'
-import { fromRow, toGroupRow, type GroupRow } from './resource.ts'
-import { isResourceId, type Leniency, type ScimResource } from './value.ts'
+import { fromRow, readGroup, toGroupRow, type GroupRow } from './resource.ts'
+import { isResourceId, type Leniency, type MemberKinds, type ScimResource } from './value.ts'
 import { leniencyText, untilWon, versionConflict, type Context, type IfMatch } from './write.ts'
 
 /**
@@ -76,7 +77,7 @@ function displayNameTaken(): AppError {
 
 // ---- creating
 
-interface CreateValues extends GroupKey, GroupRow {
+interface CreateValues extends GroupKey, GroupRow, SaidKinds {
   /** As Postgres writes an array: the driver would escape each id, twice. */
   members: string
   /** In a transaction that binds the mappings which await the group. */
@@ -85,7 +86,7 @@ interface CreateValues extends GroupKey, GroupRow {
   leniencies: string | null
 }
 
-interface CreatedRow {
+interface CreatedRow extends Contradicted {
   isKnown: boolean
   /** A mapping was made for a group of this name before it came. */
   isAwaited: boolean
@@ -100,6 +101,7 @@ const insertGroup = prepared<CreateValues, CreatedRow>(
     WITH ${allowed(values)},
     wanted AS (SELECT DISTINCT w.id FROM allowed, unnest(${values.members}::uuid[]) AS w (id)),
     ${foundCtes(values, sql`wanted`)},
+    ${contradictedCte(values)},
     verdict AS (
       SELECT a.workspace_id, a.directory_id,
              (SELECT count(*) FROM wanted) = (SELECT count(*) FROM found_users) + (SELECT count(*) FROM found_groups) AS is_known,
@@ -113,7 +115,7 @@ const insertGroup = prepared<CreateValues, CreatedRow>(
       INSERT INTO scim_groups (workspace_id, directory_id, id, display_name, display_name_key, external_id, doc)
       SELECT v.workspace_id, v.directory_id, ${values.id}::uuid, ${values.displayName}::text, ${values.displayNameKey}::text,
              ${values.externalId}::text, ${values.doc}::json
-        FROM verdict v WHERE v.is_known AND (${values.binds}::boolean OR NOT v.is_awaited)
+        FROM verdict v WHERE v.is_known AND NOT EXISTS (SELECT FROM contradicted) AND (${values.binds}::boolean OR NOT v.is_awaited)
       ON CONFLICT (workspace_id, directory_id, display_name_key) DO NOTHING
       RETURNING workspace_id, directory_id, id, created_at
     ), counted AS (${countSql('Group', 'created', sql`written`)}),
@@ -135,7 +137,8 @@ const insertGroup = prepared<CreateValues, CreatedRow>(
         'displayName', ${values.displayName}::text, 'members', (SELECT count(*) FROM wanted), 'leniencies', ${values.leniencies}::jsonb))`,
       from: sql`written w`,
     })})
-    SELECT v.is_known AS "isKnown", v.is_awaited AS "isAwaited", w.id, w.created_at AS "createdAt", (SELECT string_agg(id::text, ',') FROM found_groups) AS groups
+    SELECT v.is_known AS "isKnown", v.is_awaited AS "isAwaited", w.id, w.created_at AS "createdAt", (SELECT string_agg(id::text, ',') FROM found_groups) AS groups,
+           ${contradictedColumn}
       FROM verdict v LEFT JOIN written w ON true`,
 )
 
@@ -145,31 +148,30 @@ const insertGroup = prepared<CreateValues, CreatedRow>(
  */
 export async function createGroup(
   context: Context,
-  {
-    resource,
-    members,
-    leniencies,
-  }: { resource: ScimResource; members: readonly string[]; leniencies: readonly Leniency[] },
+  { body, leniencies }: { body: unknown; leniencies: readonly Leniency[] },
 ): Promise<GroupAnswer> {
   const { db, caller, requestId } = context
   const id = uuid7()
-  const sent = joinIds(members)
-  const values = {
-    ...callerKey(caller),
-    ...toGroupRow(resource),
-    id,
-    members: `{${sent}}`,
-    requestId,
-    leniencies: leniencyText(leniencies),
-  }
-  const row = await retryDeadlocks(async () => {
+  return untilKnown(async kinds => {
+    const { resource, members = [], ...read } = readGroup(body, caller.mode, kinds)
+    const sent = joinIds(members)
+    const values = {
+      ...callerKey(caller),
+      ...toGroupRow(resource),
+      ...saidKinds(kinds),
+      id,
+      members: `{${sent}}`,
+      requestId,
+      leniencies: leniencyText([...leniencies, ...read.leniencies]),
+    }
     const first = firstRow(await insertGroup(db, { ...values, binds: false }))
-    return first.isKnown && first.isAwaited ? createAwaitedGroup(context, values) : first
+    if (first.contradicted !== null) return learnKinds(kinds, first.contradicted)
+    const row = first.isKnown && first.isAwaited ? await createAwaitedGroup(context, values) : first
+    if (!row.isKnown) throw unknownMembers(await findUnknown(db, { caller, id, ids: members }))
+    if (row.id === null) throw displayNameTaken()
+    const { createdAt } = row
+    return { id, version: 1, createdAt, updatedAt: createdAt, doc: values.doc, members: sentMembers(sent, row.groups) }
   })
-  if (!row.isKnown) throw unknownMembers(await findUnknown(db, { caller, id, ids: members }))
-  if (row.id === null) throw displayNameTaken()
-  const { createdAt } = row
-  return { id, version: 1, createdAt, updatedAt: createdAt, doc: values.doc, members: sentMembers(sent, row.groups) }
 }
 
 /** The group and the access that was waiting for it, in one transaction. */
@@ -193,7 +195,7 @@ async function createAwaitedGroup(
 /** Null for all of it where the document stays. */
 type Document = { [Name in keyof GroupRow]: GroupRow[Name] | null }
 
-interface SaveValues extends GroupKey, Document {
+interface SaveValues extends GroupKey, Document, SaidKinds {
   ifMatch: IfMatch
   expected: number | null
   /** In a transaction that recomputes access after it. */
@@ -202,8 +204,8 @@ interface SaveValues extends GroupKey, Document {
   leniencies: string | null
 }
 
-interface SavedRow extends StoredRow {
-  verdict: 'version' | 'raced' | 'unknown' | 'cycle' | 'same' | 'recompute' | 'write' | null
+interface SavedRow extends StoredRow, Contradicted {
+  verdict: 'version' | 'raced' | 'contradicted' | 'unknown' | 'cycle' | 'same' | 'recompute' | 'write' | null
   /** Of the members that were sent, those that are groups. */
   groups: string | null
   entryId: number | null
@@ -252,6 +254,7 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
       ${difference(all)},
       adding AS (SELECT id FROM difference WHERE is_added),
       ${foundCtes(values, sql`adding`)},
+      ${contradictedCte(values)},
       numbers AS (
         SELECT (SELECT count(*) FROM difference WHERE is_added) AS added,
                (SELECT count(*) FROM difference WHERE NOT is_added) AS removed,
@@ -264,6 +267,7 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
         SELECT p.id, p.version, p.reach_version, n.is_mapped,
                CASE WHEN p.version <> ALL (${values.ifMatch}::int[]) THEN 'version'
                     WHEN p.version <> ${values.expected}::int THEN 'raced'
+                    WHEN EXISTS (SELECT FROM contradicted) THEN 'contradicted'
                     WHEN n.added > n.users + n.groups THEN 'unknown'
                     WHEN n.is_cycle THEN 'cycle'
                     WHEN n.added + n.removed = 0 AND (NOT ${replaced} OR p.doc::text = ${doc}::text) THEN 'same'
@@ -316,7 +320,7 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
       SELECT CASE WHEN v.verdict = 'write' AND w.id IS NULL THEN 'raced' ELSE v.verdict END AS verdict,
              p.id, coalesce(w.version, p.version) AS version, p.created_at AS "createdAt",
              coalesce(w.updated_at, p.updated_at) AS "updatedAt", coalesce(w.doc, p.doc) AS doc,
-             ${sent(all)} AS groups, (SELECT id FROM entry) AS "entryId", v.is_mapped AS "isMapped",
+             ${sent(all)} AS groups, (SELECT id FROM entry) AS "entryId", ${contradictedColumn}, v.is_mapped AS "isMapped",
              CASE WHEN ${values.recomputes}::boolean THEN
                ARRAY(SELECT user_id FROM added UNION ALL SELECT user_id FROM removed) END AS "changedUsers",
              CASE WHEN ${values.recomputes}::boolean THEN
@@ -375,6 +379,7 @@ interface Save {
   ifMatch: IfMatch
   expected?: number
   leniencies: readonly Leniency[]
+  kinds: MemberKinds
 }
 
 const unchanged: Document = { displayName: null, displayNameKey: null, externalId: null, doc: null }
@@ -382,11 +387,12 @@ const unchanged: Document = { displayName: null, displayNameKey: null, externalI
 /** One attempt at a change. */
 async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'raced'> {
   const { caller, requestId } = context
-  const { id, resource, memberChanges = { add: [], remove: [] }, ifMatch, expected = null, leniencies } = save
+  const { id, resource, memberChanges = { add: [], remove: [] }, ifMatch, expected = null, leniencies, kinds } = save
   const document = resource ? toGroupRow(resource) : unchanged
   const values = {
     ...callerKey(caller),
     ...document,
+    ...saidKinds(kinds),
     id,
     ifMatch,
     expected,
@@ -408,7 +414,7 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
     )
   let row = await run(context.db, false).catch(refuseTaken)
   if (row.verdict === 'recompute') row = await recomputing(context, { id, memberChanges, run }).catch(refuseTaken)
-  const { verdict, groups, id: _id, version, createdAt, updatedAt, doc } = row
+  const { verdict, groups, contradicted, id: _id, version, createdAt, updatedAt, doc } = row
   switch (verdict) {
     case null:
       throw noGroup(id)
@@ -418,6 +424,8 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
       throw unknownMembers(await findUnknown(context.db, { caller, id, ids: wanted }))
     case 'cycle':
       throw groupCycle()
+    case 'contradicted':
+      return learnKinds(kinds, contradicted ?? {})
     case 'raced':
       return 'raced'
     case 'same':
@@ -473,19 +481,14 @@ async function recomputing(
  */
 export async function replaceGroup(
   context: Context,
-  {
-    members,
-    ...replacement
-  }: {
-    id: string
-    resource: ScimResource
-    members: readonly string[] | undefined
-    ifMatch: IfMatch
-    leniencies: readonly Leniency[]
-  },
+  { id, body, ifMatch, leniencies }: { id: string; body: unknown; ifMatch: IfMatch; leniencies: readonly Leniency[] },
 ): Promise<GroupAnswer> {
-  const memberChanges = members && { replace: [...members] }
-  return untilWon(() => saveGroup(context, { ...replacement, memberChanges }))
+  return untilKnown(async kinds => {
+    const { resource, members, ...read } = readGroup(body, context.caller.mode, kinds)
+    const memberChanges = members && { replace: members }
+    const used = [...leniencies, ...read.leniencies]
+    return saveGroup(context, { id, resource, memberChanges, ifMatch, leniencies: used, kinds })
+  })
 }
 
 /**
@@ -500,20 +503,28 @@ export async function patchGroup(
   const { mode } = context.caller
   const touched = touchedAttributes('Group', operations)
   if (touched !== undefined && [...touched].every(name => name === 'members')) {
-    const { memberChanges, leniencies } = applyPatch({}, operations, { type: 'Group', mode })
-    return untilWon(() =>
-      saveGroup(context, { id, memberChanges, ifMatch, leniencies: [...patch.leniencies, ...leniencies] }),
-    )
+    return untilKnown(async kinds => {
+      const { memberChanges, leniencies } = applyPatch({}, operations, { type: 'Group', mode, kinds })
+      return saveGroup(context, { id, memberChanges, ifMatch, leniencies: [...patch.leniencies, ...leniencies], kinds })
+    })
   }
-  return untilWon(async () => {
+  return untilKnown(async kinds => {
     const group = await getGroup(context, { id, withMembers: false })
     if (ifMatch !== null && !ifMatch.includes(group.version)) throw versionConflict()
     const { resource, changed, memberChanges, leniencies } = applyPatch(fromRow(group), operations, {
       type: 'Group',
       mode,
+      kinds,
     })
     if (!changed && memberChanges === undefined) return group
-    const save = { id, resource: changed ? resource : undefined, memberChanges, ifMatch, expected: group.version }
+    const save = {
+      id,
+      resource: changed ? resource : undefined,
+      memberChanges,
+      ifMatch,
+      expected: group.version,
+      kinds,
+    }
     return saveGroup(context, { ...save, leniencies: [...patch.leniencies, ...leniencies] })
   })
 }

@@ -1,8 +1,8 @@
 import { findSubAttribute, isStorable, resourceTypes } from './attributes.ts'
 import type { Attribute } from './attributes.ts'
 import type { Filter } from './filter.ts'
-import { allow, allowUnknown, at, invalid, isObject, listValues, refuse } from './value.ts'
-import type { Place } from './value.ts'
+import { allow, allowUnknown, at, invalid, isObject, listValues, printable, refuse } from './value.ts'
+import type { MemberKind, Place, Reading } from './value.ts'
 
 /**
  * Members of a group never stand in the resource: a group of a hundred thousand is changed by sets of ids, and nothing
@@ -31,7 +31,8 @@ function membersAttribute(): Attribute {
 
 /**
  * Reads the ids of members: `[{ "value": id }]`, and in tolerant mode a single object or bare ids. Null and an empty
- * array are no members. What else a member says ($ref, type, display) follows from its id.
+ * array are no members. What else a member says ($ref, type, display) follows from its id: what it says that it is, is
+ * noted in `kinds`, for whoever has the database.
  * @returns each id once, in the order sent
  * @throws {AppError} `scim_invalid_value` for a member without an id, or more than 200,000 of them
  */
@@ -44,7 +45,7 @@ export function readMemberIds(value: unknown, place: Place): string[] {
   for (const [index, entry] of entries.entries()) {
     const id = isObject(entry) ? entry.value : undefined
     // The common case costs no pointer: groups have tens of thousands of these.
-    const plain = typeof id === 'string' && id !== '' && isObject(entry) && isPlain(entry, id)
+    const plain = typeof id === 'string' && id !== '' && isObject(entry) && isPlain(entry, { id, reading })
     ids.add(
       plain
         ? checkId(id, pointer)
@@ -56,19 +57,52 @@ export function readMemberIds(value: unknown, place: Place): string[] {
 
 const known = new Set(members.subAttributes?.map(({ name }) => name))
 
-/** Whether there is nothing to say about a member: it has no other keys, and what it says of itself is so. */
-function isPlain(entry: Record<string, unknown>, id: string): boolean {
+/** Whether there is nothing to say about a member: it has no other keys, and what it says of itself may be so. */
+function isPlain(entry: Record<string, unknown>, { id, reading }: { id: string; reading: Reading }): boolean {
   for (const key in entry) if (!known.has(key)) return false
-  return contradiction(entry, id) === undefined
+  return checkKind(entry, { id, reading }) === undefined
 }
 
-/** The key of a member that speaks of another one than its id does. */
-function contradiction({ type, $ref }: Record<string, unknown>, id: string): 'type' | '$ref' | undefined {
-  if (type === undefined && $ref === undefined) return undefined
-  const types = ['User', 'Group'].filter(each => type === undefined || type === null || type === each)
-  if (types.length === 0) return 'type'
-  if ($ref === undefined || $ref === null || $ref === '') return undefined
-  return typeof $ref === 'string' && types.some(each => $ref.endsWith(`${each}s/${id}`)) ? undefined : '$ref'
+const memberKinds: readonly MemberKind[] = ['User', 'Group']
+
+interface Contradiction {
+  key: 'type' | '$ref'
+  message: string
+}
+
+/** Where a member speaks of another one than its id does. What may be so is noted. */
+function checkKind(
+  { type, $ref }: Record<string, unknown>,
+  { id, reading }: { id: string; reading: Reading },
+): Contradiction | undefined {
+  const isTyped = type !== undefined && type !== null
+  const isReferred = $ref !== undefined && $ref !== null && $ref !== ''
+  if (!isTyped && !isReferred) return undefined
+  const possible = memberKinds.filter(each => !isTyped || type === each)
+  if (possible.length === 0)
+    return { key: 'type', message: `The type of a member is User or Group, not ${shown(type)}.` }
+  const kind = isReferred ? possible.find(each => refersTo($ref, `${each}s/${id}`)) : possible[0]
+  if (kind === undefined) {
+    const message = `The $ref of a member is the URL of the ${possible.join(' or ')} in value, not ${shown($ref)}.`
+    return { key: '$ref', message }
+  }
+  const actual = reading.kinds?.known.get(id)
+  if (actual !== undefined && actual !== kind) {
+    const [key, sent] = isTyped ? (['type', type] as const) : (['$ref', $ref] as const)
+    return { key, message: `The ${key} of a member says ${shown(sent)}, but ${printable(id)} is a ${actual}.` }
+  }
+  if (actual === undefined) reading.kinds?.said[kind].add(id)
+  return undefined
+}
+
+function refersTo($ref: unknown, end: string): boolean {
+  return typeof $ref === 'string' && $ref.endsWith(end)
+}
+
+/** The end of what is long: that of a URL says which resource it is of. */
+function shown(value: unknown): string {
+  const text = typeof value === 'string' ? value : JSON.stringify(value)
+  return printable(text.length > 100 ? `...${text.slice(-97)}` : text)
 }
 
 function readMemberId(entry: unknown, place: Place): string {
@@ -79,19 +113,19 @@ function readMemberId(entry: unknown, place: Place): string {
     return checkId(entry, pointer)
   }
   if (!isObject(entry)) throw invalid(members, pointer, 'must be objects such as {"value": "id"}')
-  let id: unknown
+  const named: Record<string, unknown> = {}
   for (const [key, inner] of Object.entries(entry)) {
     const sub = findSubAttribute(members, key)
     if (sub === undefined) allowUnknown(`members.${key}`, { reading, pointer: at(pointer, key) })
-    if (sub?.name === 'value') id = inner
+    else named[sub.name] = inner
   }
+  const { value: id } = named
   if (typeof id !== 'string' || id === '')
     throw invalid(members, at(pointer, 'value'), 'need the id of a user or group as value')
-  const contradicting = contradiction(entry, id)
-  if (contradicting !== undefined) {
-    const message = `The ${contradicting} of a member must be of the resource in value, or left out.`
-    const refusal = { code: 'scim_invalid_value', message, pointer: at(pointer, contradicting) } as const
-    allow(reading, 'member_detail_ignored', refusal)
+  const contradiction = checkKind(named, { id, reading })
+  if (contradiction !== undefined) {
+    const { key, message } = contradiction
+    allow(reading, 'member_detail_ignored', { code: 'scim_invalid_value', message, pointer: at(pointer, key) })
   }
   return checkId(id, at(pointer, 'value'))
 }
@@ -102,26 +136,50 @@ function checkId(id: string, pointer: string): string {
 }
 
 /**
- * The ids that a filter in brackets names: `value eq "a"`, several joined by `or`, each perhaps with its type.
+ * The ids that a filter in brackets names: `value eq "a"`, several joined by `or`, each perhaps with its type. One that is
+ * known to be of another type is not selected.
  * @throws {AppError} `scim_invalid_path` for any other filter, which only reading the whole group could answer
  */
-export function idsOfMemberFilter(filter: Filter, pointer: string): string[] {
-  const ids = findIds(filter)
-  if (ids !== undefined) return ids
-  const message = 'Members are named by their id: members[value eq "id"], several of them joined by or.'
-  throw refuse({ code: 'scim_invalid_path', message, pointer })
+export function idsOfMemberFilter(filter: Filter, { reading, pointer }: Place): string[] {
+  const selected = findSelected(filter)
+  if (selected === undefined) {
+    const message = 'Members are named by their id: members[value eq "id"], several of them joined by or.'
+    throw refuse({ code: 'scim_invalid_path', message, pointer })
+  }
+  return selected.filter(({ id, kinds }) => mayBe(kinds, { id, reading })).map(({ id }) => id)
 }
 
-function findIds(filter: Filter): string[] | undefined {
+/** A member that a filter names, and what it may be to be selected. */
+interface Selected {
+  id: string
+  kinds: readonly MemberKind[]
+}
+
+function findSelected(filter: Filter): Selected[] | undefined {
   if (filter.kind === 'or') {
-    const found = filter.operands.map(findIds)
-    return found.every(ids => ids !== undefined) ? found.flat() : undefined
+    const found = filter.operands.map(findSelected)
+    return found.every(selected => selected !== undefined) ? found.flat() : undefined
   }
   if (filter.kind === 'and') {
-    const rest = filter.operands.filter(operand => !isComparisonOf(operand, 'type'))
-    return rest.length === 1 && rest[0] ? findIds(rest[0]) : undefined
+    const types = filter.operands.filter(operand => isComparisonOf(operand, 'type')).map(({ value }) => value)
+    const [named, ...rest] = filter.operands.filter(operand => !isComparisonOf(operand, 'type'))
+    const selected = named && rest.length === 0 ? findSelected(named) : undefined
+    const isOf = (kind: MemberKind) =>
+      types.every(type => typeof type === 'string' && type.toLowerCase() === kind.toLowerCase())
+    return selected?.map(({ id, kinds }) => ({ id, kinds: kinds.filter(isOf) }))
   }
-  return isComparisonOf(filter, 'value') && typeof filter.value === 'string' ? [filter.value] : undefined
+  return isComparisonOf(filter, 'value') && typeof filter.value === 'string'
+    ? [{ id: filter.value, kinds: memberKinds }]
+    : undefined
+}
+
+/** Whether an id may be of one of these kinds. What is not known of it is noted, as of a member that says it. */
+function mayBe(kinds: readonly MemberKind[], { id, reading }: { id: string; reading: Reading }): boolean {
+  const [only, other] = kinds
+  if (only === undefined || other !== undefined) return only !== undefined
+  const actual = reading.kinds?.known.get(id)
+  if (actual === undefined) reading.kinds?.said[only].add(id)
+  return actual === undefined || actual === only
 }
 
 function isComparisonOf(filter: Filter, name: string): filter is Filter & { kind: 'compare' } {

@@ -9,7 +9,7 @@ import type { MemberChanges, MemberStep } from './members.ts'
 import { allow, allowUnknown, asComplex, at, checkOpaque, invalid, isExtensionName, isInKnownSchema } from './value.ts'
 import { isObject, isPrimary, isRelation, listValues, MAX_VALUES, printable, readSingle, readValue } from './value.ts'
 import { refuse, resolveName, unwrap, withSchemas } from './value.ts'
-import type { Leniency, Place, Reading, Refusal, ScimResource } from './value.ts'
+import type { Leniency, MemberKinds, Place, Reading, Refusal, ScimResource } from './value.ts'
 
 /**
  * PATCH (RFC 7644 §3.5.2) as one pure function for users and groups. A resource is never changed in place: either all
@@ -195,9 +195,9 @@ export function touchedAttributes(
 export function applyPatch(
   resource: ScimResource,
   operations: readonly Operation[],
-  { type, mode }: { type: ResourceTypeName; mode: Mode },
+  { type, mode, kinds }: { type: ResourceTypeName; mode: Mode; kinds?: MemberKinds },
 ): Patched {
-  const run: Run = { type, mode, leniencies: [], steps: [] }
+  const run: Run = { type, mode, leniencies: [], steps: [], ...(kinds && { kinds }) }
   const patched = operations.reduce((current, operation) => applyOperation(current, operation, run), resource)
   const changed = !sameJson(resource, patched)
   const memberChanges = foldMemberSteps(run.steps)
@@ -330,7 +330,7 @@ function applyToMembers(resource: ScimResource, path: Path, edit: Edit): ScimRes
       throw invalidPath(`${op} takes the path members without brackets, and the ids in its value.`, pathPointer)
     }
     ignoreRemoveValue(edit)
-    run.steps.push({ op: 'remove', ids: idsOfMemberFilter(path.filter, pathPointer) })
+    run.steps.push({ op: 'remove', ids: idsOfMemberFilter(path.filter, { reading: run, pointer: pathPointer }) })
     return resource
   }
   if (op === 'remove' && (value === undefined || value === null)) {

@@ -5,7 +5,7 @@ import { readMemberIds } from './members.ts'
 import { putPath } from './patch.ts'
 import { allow, allowUnknown, at, givenTwice, isExtensionName, isObject, isRelation, legacySchemas } from './value.ts'
 import { printable, readValue, refuse, resolveName, withSchemas } from './value.ts'
-import type { Leniency, Place, Reading, ScimResource } from './value.ts'
+import type { Leniency, MemberKinds, Place, Reading, ScimResource } from './value.ts'
 
 /** Whole resources: what POST and PUT send, and how they are stored. */
 
@@ -24,7 +24,16 @@ export interface ReadResource {
  * name the attribute and its JSON pointer
  */
 export function readResource(type: ResourceTypeName, body: unknown, mode: Mode): ReadResource {
-  const reading: Reading = { type, mode, leniencies: [] }
+  return readBody(body, { type, mode, leniencies: [] })
+}
+
+/** The same of a group, whose members may say what they are. */
+export function readGroup(body: unknown, mode: Mode, kinds: MemberKinds): ReadResource {
+  return readBody(body, { type: 'Group', mode, leniencies: [], kinds })
+}
+
+function readBody(body: unknown, reading: Reading): ReadResource {
+  const { type } = reading
   if (!isObject(body)) {
     throw refuse({ code: 'scim_invalid_syntax', message: `Send a JSON object with a ${type}.`, pointer: '' })
   }

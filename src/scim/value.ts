@@ -50,6 +50,16 @@ export interface Reading {
   type: ResourceTypeName
   mode: Mode
   leniencies: Leniency[]
+  kinds?: MemberKinds
+}
+
+export type MemberKind = 'User' | 'Group'
+
+/** What members are: as the body says, which only the database can tell to be so, and as it has told. */
+export interface MemberKinds {
+  said: Record<MemberKind, Set<string>>
+  /** Of ids of which something else was said. */
+  known: Map<string, MemberKind>
 }
 
 /** Where in which body. */

@@ -3,7 +3,7 @@ import { connect, type AddressInfo } from 'node:net'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { uuid7 } from '../../src/uuid7.ts'
-import { GROUP, makeDirectory, type Json, type TestDirectory } from '../helpers/scim.ts'
+import { GROUP, makeDirectory, USER, type Json, type TestDirectory } from '../helpers/scim.ts'
 
 /** A directory with users, and what is needed to see their access. */
 async function makeWorld(t: Test, names: string[] = ['ana', 'bea', 'cem']) {
@@ -118,6 +118,111 @@ t.test('members that the directory does not have are refused by name, and nothin
   )
   t.same(members(await get(`/Groups/${group.id}`)), [])
   t.equal((await get('/Groups')).totalResults, 1)
+})
+
+t.test('what a member says that it is, is so: else refused when strict, and recorded when tolerant', async t => {
+  const strict = await makeDirectory(t, { mode: 'strict' })
+  const tolerant = await makeDirectory(t, { on: strict })
+  for (const { createUser, createGroup, get, send, patch, entries, directoryId } of [strict, tolerant]) {
+    const isStrict = directoryId === strict.directoryId
+    const [ana, bea] = [(await createUser({ userName: 'ana' })).id, (await createUser({ userName: 'bea' })).id]
+    const inner = (await createGroup('Inner')).id
+    const held = await createGroup('Held', [ana])
+    const groups = `https://id.example.com/scim/v2/${directoryId}/Groups`
+    const honest = [
+      { value: bea, type: 'User', $ref: `x/Users/${bea}` },
+      { value: inner, type: 'Group' },
+    ]
+    const lies = [
+      [{ value: bea, type: 'Group' }, 'type', 'Group', bea, 'User'],
+      [{ value: inner, type: 'User' }, 'type', 'User', inner, 'Group'],
+      [{ value: bea, $ref: `${groups}/${bea}` }, '$ref', `${groups}/${bea}`, bea, 'User'],
+      [{ value: ana, type: 'Group' }, 'type', 'Group', ana, 'User'],
+    ] as const
+    for (const [lie, key, said, id, actual] of lies) {
+      const body = { schemas: [GROUP], displayName: `Group ${JSON.stringify(lie)}`, members: [...honest, lie] }
+      const value = body.members
+      const { displayName } = held
+      for (const [name, pointer, change] of [
+        ['POST', `/members/2/${key}`, () => send('POST', '/Groups', { body })],
+        ['PUT', `/members/2/${key}`, () => send('PUT', `/Groups/${held.id}`, { body: { ...body, displayName } })],
+        [
+          'add',
+          `/Operations/0/value/2/${key}`,
+          () => patch(`/Groups/${held.id}`, { op: 'add', path: 'members', value }),
+        ],
+        [
+          'replace',
+          `/Operations/1/value/2/${key}`,
+          () => patch(`/Groups/${held.id}`, remove(ana), { op: 'replace', path: 'members', value }),
+        ],
+      ] as const) {
+        await patch(`/Groups/${held.id}`, replace(ana))
+        const before = await get(`/Groups/${held.id}`)
+        const reply = await change()
+        const last = (await entries()).at(-1)
+        if (isStrict) {
+          t.match(reply.json(), { status: '400', scimType: 'invalidValue' }, name)
+          for (const part of [pointer, said.slice(-90), id, actual])
+            t.ok(reply.json().detail.includes(part), `${name}: ${part}`)
+          t.same(await get(`/Groups/${held.id}`), before, 'nothing is stored')
+          t.match(last, { action: 'directory.request_refused', reason: 'invalidValue' })
+        } else {
+          t.match(String(reply.statusCode), /^20[014]$/, reply.body)
+          t.match(last?.detail, { leniencies: [{ name: 'member_detail_ignored', pointer }] }, name)
+          const group = name === 'POST' ? reply.json() : await get(`/Groups/${held.id}`)
+          t.ok(members(group).includes(id))
+          const { type } = group.members.find((each: Json) => each.value === id)
+          t.equal(type, actual, 'and it is shown as what it is')
+        }
+      }
+    }
+    const fine = await send('POST', '/Groups', { body: { schemas: [GROUP], displayName: 'Fine', members: honest } })
+    t.equal(fine.statusCode, 201)
+    t.equal(
+      (await send('PUT', `/Groups/${fine.json().id}`, { body: await get(`/Groups/${fine.json().id}`) })).statusCode,
+      200,
+    )
+    t.notOk((await entries()).at(-1)?.detail?.leniencies)
+  }
+})
+
+const userAndGroup = (type: string) => ({
+  schemas: ['urn:ietf:params:scim:api:messages:2.0:BulkRequest'],
+  Operations: [
+    { method: 'POST', path: '/Users', bulkId: 'u', data: { schemas: [USER], userName: `ana-${type}` } },
+    {
+      method: 'POST',
+      path: '/Groups',
+      bulkId: 'g',
+      data: { schemas: [GROUP], displayName: type, members: [{ value: 'bulkId:u', type }] },
+    },
+  ],
+})
+
+t.test('in a bulk request a member that stands for an id by its bulkId is what it says, too', async t => {
+  const { send, entries } = await makeDirectory(t, { mode: 'strict' })
+  const statuses = async (type: string) =>
+    (await send('POST', '/Bulk', { body: userAndGroup(type) })).json().Operations.map(({ status }: Json) => status)
+  t.same(await statuses('User'), ['201', '201'])
+  t.same(await statuses('Group'), ['201', '400'])
+  t.match((await entries()).at(-1), { action: 'directory.request_refused', reason: 'invalidValue' })
+})
+
+t.test('a filter that names a type selects no member of another', async t => {
+  const { ids, createGroup, get, patch } = await makeWorld(t)
+  const [ana, bea] = ids as [string, string]
+  const inner = await createGroup('Inner')
+  const group = await createGroup('Weavers', [ana, bea, inner.id])
+  const removeTyped = (type: string, id: string) =>
+    patch(`/Groups/${group.id}`, { op: 'remove', path: `members[type eq "${type}" and value eq "${id}"]` })
+  await removeTyped('Group', ana)
+  await removeTyped('User', inner.id)
+  await removeTyped('Robot', ana)
+  t.equal(members(await get(`/Groups/${group.id}`)).length, 3)
+  await removeTyped('User', ana)
+  await removeTyped('group', inner.id)
+  t.same(members(await get(`/Groups/${group.id}`)), [bea])
 })
 
 t.test("a user's groups are shown, direct and through other groups, and make their entity tag", async t => {

@@ -305,6 +305,8 @@ t.test('each request is one statement, a PATCH that must read is two, and a dele
     1,
     'add',
   )
+  const typed = { op: 'add', path: 'members', value: [{ value: id, type: 'User' }] }
+  t.equal(await count(() => patch(`/Groups/${group.id}`, typed)), 1, 'add of a member that says what it is')
   t.equal(
     await count(() => patch(`/Groups/${group.id}`, { op: 'remove', path: `members[value eq "${id}"]` })),
     1,
