@@ -4,6 +4,7 @@ import type { Params } from '../db/prepared.ts'
 import { AppError } from '../errors.ts'
 import type { MemberIds } from './answer.ts'
 import type { Caller, CallerKey } from './credential.ts'
+import type { MemberTarget } from './members.ts'
 import { areResourceIds, isResourceId, type MemberKind, type MemberKinds } from './value.ts'
 import { untilWon } from './write.ts'
 
@@ -15,6 +16,14 @@ export interface GroupKey extends CallerKey {
 
 export function inGroup({ workspaceId, directoryId, id }: Params<GroupKey>): RawBuilder<unknown> {
   return sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid AND group_id = ${id}::uuid`
+}
+
+/** Whether the id of a row is in the group: a lateral of at most one row. */
+export function heldLateral(key: Params<GroupKey>, id: RawBuilder<unknown>): RawBuilder<unknown> {
+  return sql`LATERAL (
+    SELECT true AS held FROM scim_group_members WHERE ${inGroup(key)} AND user_id = ${id}
+     UNION ALL
+    SELECT true FROM scim_group_subgroups WHERE ${inGroup(key)} AND subgroup_id = ${id} OFFSET 0)`
 }
 
 const MAX_NAMED = 10
@@ -116,6 +125,29 @@ export interface Contradicted {
 }
 
 export const contradictedColumn = sql`(SELECT jsonb_object_agg(id, kind) FROM contradicted) AS contradicted`
+
+/** Filters of a request, each as often as it has ids, beside the id. */
+export interface Targets {
+  targetIds: readonly string[]
+  targetPointers: readonly string[]
+}
+
+const NOBODY = '00000000-0000-0000-0000-000000000000'
+
+export function flatTargets(targets: readonly MemberTarget[]): Targets {
+  const flat = targets.flatMap(({ ids, pointer }) => ids.map(id => ({ id: isResourceId(id) ? id : NOBODY, pointer })))
+  return { targetIds: flat.map(({ id }) => id), targetPointers: flat.map(({ pointer }) => pointer) }
+}
+
+/** A CTE of the filters of which no member is in the group. */
+export function missedCte(values: Params<GroupKey & Targets>): RawBuilder<unknown> {
+  return sql`
+    missed AS (
+      SELECT t.pointer FROM unnest(${values.targetIds}::uuid[], ${values.targetPointers}::text[]) AS t (id, pointer)
+        LEFT JOIN ${heldLateral(values, sql`t.id`)} h ON true
+       GROUP BY t.pointer HAVING bool_or(h.held) IS NULL
+    )`
+}
 
 /**
  * Runs a write that is decided again with what the database has told of its members. Asking first would be a round trip for

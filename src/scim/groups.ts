@@ -12,11 +12,21 @@ import { countSql } from './counters.ts'
 import { allowed, callerKey, firstRow } from './credential.ts'
 import { contradictedColumn, contradictedCte, findUnknown, foundCtes, groupCycle, inGroup } from './group-members.ts'
 import { joinIds, learnKinds, markReach, membersBehind, saidKinds, sentMembers } from './group-members.ts'
-import { unknownMembers, untilKnown, type Contradicted, type GroupKey, type SaidKinds } from './group-members.ts'
-import type { MemberChanges } from './members.ts'
-import { applyPatch, touchedAttributes, type Operation } from './patch.ts'
+import {
+  flatTargets,
+  heldLateral,
+  missedCte,
+  unknownMembers,
+  untilKnown,
+  type Contradicted,
+  type GroupKey,
+  type SaidKinds,
+  type Targets,
+} from './group-members.ts'
+import type { MemberChanges, MemberTarget } from './members.ts'
+import { applyPatch, noTarget, touchedAttributes, type Operation } from './patch.ts'
 import { fromRow, readGroup, toGroupRow, type GroupRow } from './resource.ts'
-import { isResourceId, type Leniency, type MemberKinds, type ScimResource } from './value.ts'
+import { isResourceId, refuse, type Leniency, type MemberKinds, type ScimResource } from './value.ts'
 import { leniencyText, untilWon, versionConflict, type Context, type IfMatch } from './write.ts'
 
 /**
@@ -195,7 +205,9 @@ async function createAwaitedGroup(
 /** Null for all of it where the document stays. */
 type Document = { [Name in keyof GroupRow]: GroupRow[Name] | null }
 
-interface SaveValues extends GroupKey, Document, SaidKinds {
+interface SaveValues extends GroupKey, Document, SaidKinds, Targets {
+  /** Refuses filters that select no member, rather than recording them. */
+  isStrict: boolean
   ifMatch: IfMatch
   expected: number | null
   /** In a transaction that recomputes access after it. */
@@ -205,10 +217,12 @@ interface SaveValues extends GroupKey, Document, SaidKinds {
 }
 
 interface SavedRow extends StoredRow, Contradicted {
-  verdict: 'version' | 'raced' | 'contradicted' | 'unknown' | 'cycle' | 'same' | 'recompute' | 'write' | null
+  verdict: 'version' | 'raced' | 'contradicted' | 'missed' | 'unknown' | 'cycle' | 'same' | 'recompute' | 'write' | null
   /** Of the members that were sent, those that are groups. */
   groups: string | null
   entryId: number | null
+  /** Pointers to filters that select no member. */
+  missed: string[]
   isMapped: boolean
   /** Who came or went; null outside of a transaction that recomputes. */
   changedUsers: string[] | null
@@ -255,6 +269,7 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
       adding AS (SELECT id FROM difference WHERE is_added),
       ${foundCtes(values, sql`adding`)},
       ${contradictedCte(values)},
+      ${missedCte(values)},
       numbers AS (
         SELECT (SELECT count(*) FROM difference WHERE is_added) AS added,
                (SELECT count(*) FROM difference WHERE NOT is_added) AS removed,
@@ -268,6 +283,7 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
                CASE WHEN p.version <> ALL (${values.ifMatch}::int[]) THEN 'version'
                     WHEN p.version <> ${values.expected}::int THEN 'raced'
                     WHEN EXISTS (SELECT FROM contradicted) THEN 'contradicted'
+                    WHEN ${values.isStrict}::boolean AND EXISTS (SELECT FROM missed) THEN 'missed'
                     WHEN n.added > n.users + n.groups THEN 'unknown'
                     WHEN n.is_cycle THEN 'cycle'
                     WHEN n.added + n.removed = 0 AND (NOT ${replaced} OR p.doc::text = ${doc}::text) THEN 'same'
@@ -314,13 +330,15 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
           'displayName', CASE WHEN ${replaced} THEN w.display_name END,
           'membersAdded', nullif((SELECT count(*) FROM added) + (SELECT count(*) FROM nested), 0),
           'membersRemoved', nullif((SELECT count(*) FROM removed) + (SELECT count(*) FROM freed), 0),
-          'leniencies', ${values.leniencies}::jsonb))`,
+          'leniencies', nullif(coalesce(${values.leniencies}::jsonb, '[]') || coalesce((
+            SELECT jsonb_agg(jsonb_build_object('name', 'target_missed', 'pointer', m.pointer))
+              FROM (SELECT pointer FROM missed LIMIT 100) m), '[]'), '[]')))`,
         from: sql`written w`,
       })})
       SELECT CASE WHEN v.verdict = 'write' AND w.id IS NULL THEN 'raced' ELSE v.verdict END AS verdict,
              p.id, coalesce(w.version, p.version) AS version, p.created_at AS "createdAt",
              coalesce(w.updated_at, p.updated_at) AS "updatedAt", coalesce(w.doc, p.doc) AS doc,
-             ${sent(all)} AS groups, (SELECT id FROM entry) AS "entryId", ${contradictedColumn}, v.is_mapped AS "isMapped",
+             ${sent(all)} AS groups, (SELECT id FROM entry) AS "entryId", ${contradictedColumn}, ARRAY(SELECT pointer FROM missed) AS missed, v.is_mapped AS "isMapped",
              CASE WHEN ${values.recomputes}::boolean THEN
                ARRAY(SELECT user_id FROM added UNION ALL SELECT user_id FROM removed) END AS "changedUsers",
              CASE WHEN ${values.recomputes}::boolean THEN
@@ -336,10 +354,7 @@ const changeGroup = saveStatement<{ add: readonly string[]; remove: readonly str
     difference AS MATERIALIZED (
       SELECT w.id, true AS is_added, NULL AS kind, NULL::tid AS place
         FROM (SELECT DISTINCT id FROM unnest(${values.add}::uuid[]) AS w (id)) w
-        LEFT JOIN LATERAL (
-          SELECT true AS held FROM scim_group_members WHERE ${inGroup(values)} AND user_id = w.id
-           UNION ALL
-          SELECT true FROM scim_group_subgroups WHERE ${inGroup(values)} AND subgroup_id = w.id OFFSET 0) h ON true
+        LEFT JOIN ${heldLateral(values, sql`w.id`)} h ON true
        WHERE h.held IS NULL
        UNION ALL
       SELECT user_id, false, 'User', ctid FROM scim_group_members WHERE ${inGroup(values)} AND user_id = ANY (${values.remove}::uuid[])
@@ -376,6 +391,7 @@ interface Save {
   /** The new document; absent where it stays. */
   resource?: ScimResource | undefined
   memberChanges?: MemberChanges | undefined
+  memberTargets?: readonly MemberTarget[]
   ifMatch: IfMatch
   expected?: number
   leniencies: readonly Leniency[]
@@ -387,12 +403,23 @@ const unchanged: Document = { displayName: null, displayNameKey: null, externalI
 /** One attempt at a change. */
 async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'raced'> {
   const { caller, requestId } = context
-  const { id, resource, memberChanges = { add: [], remove: [] }, ifMatch, expected = null, leniencies, kinds } = save
+  const {
+    id,
+    resource,
+    memberChanges = { add: [], remove: [] },
+    memberTargets = [],
+    ifMatch,
+    expected = null,
+    leniencies,
+    kinds,
+  } = save
   const document = resource ? toGroupRow(resource) : unchanged
   const values = {
     ...callerKey(caller),
     ...document,
     ...saidKinds(kinds),
+    ...flatTargets(memberTargets),
+    isStrict: caller.mode === 'strict',
     id,
     ifMatch,
     expected,
@@ -426,6 +453,10 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
       throw groupCycle()
     case 'contradicted':
       return learnKinds(kinds, contradicted ?? {})
+    case 'missed':
+      throw refuse(
+        noTarget('members', memberTargets.find(({ pointer }) => row.missed.includes(pointer))?.pointer ?? ''),
+      )
     case 'raced':
       return 'raced'
     case 'same':
@@ -504,28 +535,21 @@ export async function patchGroup(
   const touched = touchedAttributes('Group', operations)
   if (touched !== undefined && [...touched].every(name => name === 'members')) {
     return untilKnown(async kinds => {
-      const { memberChanges, leniencies } = applyPatch({}, operations, { type: 'Group', mode, kinds })
-      return saveGroup(context, { id, memberChanges, ifMatch, leniencies: [...patch.leniencies, ...leniencies], kinds })
+      const { memberChanges, memberTargets, ...patched } = applyPatch({}, operations, { type: 'Group', mode, kinds })
+      const leniencies = [...patch.leniencies, ...patched.leniencies]
+      return saveGroup(context, { id, memberChanges, memberTargets, ifMatch, leniencies, kinds })
     })
   }
   return untilKnown(async kinds => {
     const group = await getGroup(context, { id, withMembers: false })
     if (ifMatch !== null && !ifMatch.includes(group.version)) throw versionConflict()
-    const { resource, changed, memberChanges, leniencies } = applyPatch(fromRow(group), operations, {
-      type: 'Group',
-      mode,
-      kinds,
-    })
+    const patched = applyPatch(fromRow(group), operations, { type: 'Group', mode, kinds })
+    const { changed, memberChanges, memberTargets } = patched
     if (!changed && memberChanges === undefined) return group
-    const save = {
-      id,
-      resource: changed ? resource : undefined,
-      memberChanges,
-      ifMatch,
-      expected: group.version,
-      kinds,
-    }
-    return saveGroup(context, { ...save, leniencies: [...patch.leniencies, ...leniencies] })
+    const resource = changed ? patched.resource : undefined
+    const leniencies = [...patch.leniencies, ...patched.leniencies]
+    const expected = group.version
+    return saveGroup(context, { id, resource, memberChanges, memberTargets, ifMatch, expected, leniencies, kinds })
   })
 }
 

@@ -16,6 +16,14 @@ export type MemberChanges = { replace: string[] } | { add: string[]; remove: str
 export interface MemberStep {
   op: 'add' | 'remove' | 'replace'
   ids: readonly string[]
+  /** Pointer to the filter that the ids are of. */
+  filterAt?: string
+}
+
+/** A filter, and the members that it selects if they are there. */
+export interface MemberTarget {
+  pointer: string
+  ids: readonly string[]
 }
 
 /** At most so many members in one value. */
@@ -186,18 +194,35 @@ function isComparisonOf(filter: Filter, name: string): filter is Filter & { kind
   return filter.kind === 'compare' && filter.operator === 'eq' && filter.attribute.toLowerCase() === name
 }
 
+/** What operations come to. */
+interface Folded {
+  changes: MemberChanges
+  /** Filters of which one member at least must be in the group as it is stored, for them to have a target. */
+  targets: MemberTarget[]
+  /** Pointers to filters that have no target, whoever is in the group. */
+  missed: string[]
+}
+
 /** Folds operations, in their order, into one change: for each id the last word counts. */
-export function foldMemberSteps(steps: readonly MemberStep[]): MemberChanges | undefined {
+export function foldMemberSteps(steps: readonly MemberStep[]): Folded | undefined {
   if (steps.length === 0) return undefined
   let whole = false
   const present = new Map<string, boolean>()
-  for (const { op, ids } of steps) {
+  const targets: MemberTarget[] = []
+  const missed: string[] = []
+  for (const { op, ids, filterAt } of steps) {
     if (op === 'replace') {
       whole = true
       present.clear()
     }
+    if (filterAt !== undefined && !ids.some(id => present.get(id))) {
+      const stored = whole ? [] : ids.filter(id => !present.has(id))
+      if (stored.length === 0) missed.push(filterAt)
+      else targets.push({ pointer: filterAt, ids: stored })
+    }
     for (const id of ids) present.set(id, op !== 'remove')
   }
   const idsWhere = (wanted: boolean) => [...present].filter(([, is]) => is === wanted).map(([id]) => id)
-  return whole ? { replace: idsWhere(true) } : { add: idsWhere(true), remove: idsWhere(false) }
+  const changes = whole ? { replace: idsWhere(true) } : { add: idsWhere(true), remove: idsWhere(false) }
+  return { changes, targets, missed }
 }

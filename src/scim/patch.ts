@@ -5,7 +5,7 @@ import { matchesEntry } from './evaluate.ts'
 import { parsePath } from './filter.ts'
 import type { Filter, Path } from './filter.ts'
 import { foldMemberSteps, idsOfMemberFilter, readMemberIds } from './members.ts'
-import type { MemberChanges, MemberStep } from './members.ts'
+import type { MemberChanges, MemberStep, MemberTarget } from './members.ts'
 import { allow, allowUnknown, asComplex, at, checkOpaque, invalid, isExtensionName, isInKnownSchema } from './value.ts'
 import { isObject, isPrimary, isRelation, listValues, MAX_VALUES, printable, readSingle, readValue } from './value.ts'
 import { refuse, resolveName, unwrap, withSchemas } from './value.ts'
@@ -40,6 +40,8 @@ export interface Patched {
   changed: boolean
   /** What happens to the members of a group; absent when no operation speaks of them. */
   memberChanges?: MemberChanges
+  /** Filters that have a target only if one of their members is in the group. */
+  memberTargets: readonly MemberTarget[]
   leniencies: Leniency[]
 }
 
@@ -200,11 +202,13 @@ export function applyPatch(
   const run: Run = { type, mode, leniencies: [], steps: [], ...(kinds && { kinds }) }
   const patched = operations.reduce((current, operation) => applyOperation(current, operation, run), resource)
   const changed = !sameJson(resource, patched)
-  const memberChanges = foldMemberSteps(run.steps)
+  const folded = foldMemberSteps(run.steps)
+  for (const pointer of folded?.missed ?? []) allow(run, 'target_missed', noTarget('members', pointer))
   return {
     resource: changed ? withSchemas(type, patched) : resource,
     changed,
-    ...(memberChanges === undefined ? {} : { memberChanges }),
+    ...(folded && { memberChanges: folded.changes }),
+    memberTargets: folded?.targets ?? [],
     leniencies: run.leniencies,
   }
 }
@@ -330,7 +334,8 @@ function applyToMembers(resource: ScimResource, path: Path, edit: Edit): ScimRes
       throw invalidPath(`${op} takes the path members without brackets, and the ids in its value.`, pathPointer)
     }
     ignoreRemoveValue(edit)
-    run.steps.push({ op: 'remove', ids: idsOfMemberFilter(path.filter, { reading: run, pointer: pathPointer }) })
+    const ids = idsOfMemberFilter(path.filter, { reading: run, pointer: pathPointer })
+    run.steps.push({ op: 'remove', ids, filterAt: pathPointer })
     return resource
   }
   if (op === 'remove' && (value === undefined || value === null)) {
@@ -625,20 +630,21 @@ function createMatching(attribute: Attribute, entries: readonly unknown[], edit:
   }
   const place: Place = { reading: run, pointer }
   const template = describedBy(edit.filter, attribute, place)
-  if (template === undefined) throw refuse(noTarget(attribute, edit))
-  allow(run, 'target_created', noTarget(attribute, edit))
+  if (template === undefined) throw refuse(noTarget(attribute.name, edit.pathPointer))
+  allow(run, 'target_created', noTarget(attribute.name, edit.pathPointer))
   const read = readSingle(sub ?? attribute, value, place)
   const entry =
     sub === undefined ? { ...template, ...(isObject(read) ? read : {}) } : withAttribute(template, sub.name, read)
   return settle(attribute, [...untouched(entries), { entry, touched: true }], edit)
 }
 
-function missTarget(attribute: Attribute, edit: Edit): void {
-  allow(edit.run, 'target_missed', noTarget(attribute, edit))
+function missTarget({ name }: Attribute, { run, pathPointer }: Edit): void {
+  allow(run, 'target_missed', noTarget(name, pathPointer))
 }
 
-function noTarget({ name }: Attribute, { pathPointer }: Edit): Refusal {
-  return { code: 'scim_no_target', message: `No value of ${name} is selected.`, pointer: pathPointer }
+/** RFC 7644 table 9: a filter in the path that selects nothing. */
+export function noTarget(name: string, pointer: string): Refusal {
+  return { code: 'scim_no_target', message: `No value of ${name} is selected.`, pointer }
 }
 
 /** The value that `a eq "x" and b eq "y"` describes; undefined for filters that describe none. */

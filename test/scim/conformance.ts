@@ -442,9 +442,10 @@ export const profiles: readonly Profile[] = [
         level: 'M',
         asks: '`noTarget`; read-only attributes are `mutability` in PATCH, ignored in POST and PUT',
         here: 'pass',
-        note: 'tolerant makes the value that a filter describes, which Entra ID relies on; removing a member who is none changes nothing in both modes',
+        note: 'tolerant makes the value that a filter describes, which Entra ID relies on, and removes nothing where nothing is selected',
         heldBy: [
           'what cannot be done is refused with its code and pointer',
+          'a removal that selects nothing: noTarget when strict, no change when tolerant, of members and of values alike',
           'null, [] and complex values with nothing in them are unassigned; read-only attributes are ignored',
         ],
       },

@@ -209,6 +209,79 @@ t.test('in a bulk request a member that stands for an id by its bulkId is what i
   t.match((await entries()).at(-1), { action: 'directory.request_refused', reason: 'invalidValue' })
 })
 
+t.test(
+  'a removal that selects nothing: noTarget when strict, no change when tolerant, of members and of values alike',
+  async t => {
+    const strict = await makeDirectory(t, { mode: 'strict' })
+    const tolerant = await makeDirectory(t, { on: strict })
+    for (const { createUser, createGroup, get, patch, entries, statements, directoryId } of [strict, tolerant]) {
+      const isStrict = directoryId === strict.directoryId
+      const emails = [{ value: 'ana@example.com', type: 'work' }]
+      const { id: ana } = await createUser({ userName: 'ana', emails })
+      const { id: bea } = await createUser({ userName: 'bea' })
+      const { id: inner } = await createGroup('Inner')
+      const { id } = await createGroup('Weavers', [ana])
+      const url = `/Groups/${id}`
+      const rename = { op: 'replace', path: 'displayName', value: 'Dyers' }
+      const either = { op: 'remove', path: `members[value eq "${bea}" or value eq "${inner}"]` }
+      const typed = { op: 'remove', path: `members[type eq "Group" and value eq "${ana}"]` }
+      for (const [at, ...operations] of [
+        [0, remove(bea)],
+        [0, remove(uuid7())],
+        [0, remove('nobody')],
+        [0, either],
+        [0, typed],
+        [1, add(ana), remove(bea)],
+        [1, rename, remove(bea)],
+        [0, remove(bea), add(bea)],
+        [1, remove(ana), remove(ana), add(ana)],
+        [1, replace(ana), remove(bea)],
+        [1, add(bea), typed, remove(bea)],
+      ] as const) {
+        const before = await get(url)
+        const told = (await entries()).length
+        const reply = await patch(url, ...operations)
+        const name = JSON.stringify(operations)
+        if (isStrict) {
+          t.match(reply.json(), { status: '400', scimType: 'noTarget' }, name)
+          t.ok(reply.json().detail.includes(`/Operations/${at}/path`), reply.json().detail)
+          t.same(await get(url), before, 'nothing of it applies')
+        } else {
+          t.equal(reply.statusCode, 204, name)
+          for (const { detail } of (await entries()).slice(told))
+            t.match(detail.leniencies, [{ name: 'target_missed', pointer: `/Operations/${at}/path` }])
+          await patch(url, replace(ana), { ...rename, value: 'Weavers' })
+        }
+      }
+      // What has a target, though the group as it is stored does not say so alone.
+      for (const operations of [
+        [add(bea), remove(bea)],
+        [remove(ana), add(ana)],
+        [{ op: 'remove', path: `members[value eq "${bea}" or value eq "${ana}"]` }, add(ana)],
+        [replace(bea), remove(bea), replace(ana)],
+        [{ op: 'remove', path: 'members' }, add(ana)],
+      ]) {
+        const reply = await patch(url, ...operations)
+        t.equal(reply.statusCode, 204, JSON.stringify(operations))
+        t.notOk((await entries()).at(-1)?.detail.leniencies)
+        await patch(url, replace(ana))
+        t.same(members(await get(url)), [ana])
+      }
+      t.equal((await statements(() => patch(url, remove(bea)))).filter(text => /scim_group/.test(text)).length, 1)
+      const byList = { op: 'remove', path: 'members', value: [{ value: bea }, { value: ana }] }
+      t.equal((await patch(url, byList)).statusCode, isStrict ? 400 : 204)
+      t.same(members(await get(url)), isStrict ? [ana] : [])
+
+      const user = await get(`/Users/${ana}`)
+      const missing = await patch(`/Users/${ana}`, { op: 'remove', path: 'emails[value eq "none@example.com"]' })
+      t.match(missing.json(), isStrict ? { status: '400', scimType: 'noTarget' } : { id: ana })
+      const listed = { op: 'remove', path: 'emails', value: [{ value: 'none@example.com' }] }
+      t.equal((await patch(`/Users/${ana}`, listed)).statusCode, isStrict ? 400 : 200)
+      t.same((await get(`/Users/${ana}`)).emails, user.emails)
+    }
+  },
+)
+
 t.test('a filter that names a type selects no member of another', async t => {
   const { ids, createGroup, get, patch } = await makeWorld(t)
   const [ana, bea] = ids as [string, string]
