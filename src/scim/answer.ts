@@ -80,7 +80,9 @@ export function userText(row: UserAnswer, { baseUrl, projection }: AnswerOptions
 export async function groupText(row: GroupAnswer, options: AnswerOptions): Promise<string> {
   const { baseUrl, projection } = options
   const slices: string[] = []
-  for (const slice of memberSlices(row, baseUrl)) {
+  // A write knows the members whether or not they are asked for.
+  const members = returnsAttribute(projection, 'members') ? row.members : undefined
+  for (const slice of memberSlices(members, baseUrl)) {
     if (slices.length > 0) await new Promise(resolve => setImmediate(resolve))
     slices.push(slice.toString())
   }
@@ -88,7 +90,7 @@ export async function groupText(row: GroupAnswer, options: AnswerOptions): Promi
     const [before, after] = groupFrame(row, options)
     return `${before}${slices.join('')}${after}`
   }
-  const { id, doc, members } = row
+  const { id, doc } = row
   const resource = {
     ...fromRow({ id, doc }),
     meta: parsed(groupMeta(row, baseUrl)),
@@ -116,7 +118,7 @@ export function groupSlices(row: GroupAnswer, options: AnswerOptions): SlicedTex
   const [before, after] = groupFrame(row, options).map(text => Buffer.from(text)) as [Buffer, Buffer]
   const write = function* () {
     yield before
-    yield* memberSlices(row, baseUrl)
+    yield* memberSlices(members, baseUrl)
     yield after
   }
   return { length: before.length + membersLength(members, baseUrl) + after.length, slices: write() }
@@ -168,7 +170,7 @@ function memberPattern(type: ResourceTypeName, baseUrl: string): Buffer {
  * every slice is written in the memory of the one before: what is allocated and dropped again by the megabyte makes the
  * garbage collector stop everybody.
  */
-function* memberSlices({ members }: GroupAnswer, baseUrl: string): Generator<Buffer> {
+function* memberSlices(members: MemberIds | undefined, baseUrl: string): Generator<Buffer> {
   let comma = 1
   for (const [type, ids] of typesOf(members)) {
     const total = countIds(ids)

@@ -19,9 +19,9 @@ export async function bulkRoutes(app: FastifyInstance, options: ScimOptions): Pr
         await requireLiveCredential(options.db, caller)
         options.limits.charge(caller.directoryId, bulk.operations.length)
         const context = contextOf(request, options, { withGroups: true })
-        const results = await runBulk(context, bulk, async (refusal, { pointer }) => {
+        const results = await runBulk(context, bulk, async (refusal, pointer) => {
           logRefusal(refusal, scimStatus(refusal.code), request)
-          await recordScimRefusal(options.db, refusal, { ...refusedRequest(request), pointer: `${pointer}/data` })
+          await recordScimRefusal(options.db, refusal, { ...refusedRequest(request), pointer })
         })
         return JSON.stringify({ schemas: [RESPONSE_SCHEMA], Operations: results })
       },

@@ -9,7 +9,8 @@ import { readResource } from './resource.ts'
 import { patchUser, replaceUser } from './change-user.ts'
 import { createUser } from './create-user.ts'
 import { deleteUser } from './delete-user.ts'
-import { at, isObject, isResourceId, printable, refuse } from './value.ts'
+import { allow, at, isObject, isResourceId, namesSchema, printable, readKeys, refuse } from './value.ts'
+import type { Leniency, MessagePlace } from './value.ts'
 import type { Context, IfMatch } from './write.ts'
 
 /**
@@ -25,14 +26,21 @@ type Method = 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
 export interface BulkOperation {
   method: Method
+  bulkId?: string
+  /** Where it stands in the request. */
+  pointer: string
+  /** What it asks, or why that is refused. */
+  task: Task | AppError
+  /** What was overlooked in the request around its data. */
+  leniencies: readonly Leniency[]
+}
+
+interface Task {
   type: ResourceTypeName
   /** Absent for a POST; perhaps `bulkId:…`. */
   id?: string
-  bulkId?: string
   data: unknown
   ifMatch: IfMatch
-  /** Where it stands in the request. */
-  pointer: string
 }
 
 /** The outcome of one operation, as it is answered. */
@@ -53,24 +61,21 @@ export interface BulkRequest {
 }
 
 /**
- * Reads a BulkRequest.
+ * Reads a BulkRequest. A fault within one operation is a failure of that one (RFC 7644 §3.7.3), unless it cannot even be
+ * said which one failed.
  * @throws {AppError} `scim_invalid_syntax`, `scim_invalid_value`, with the pointer; `body_too_large` above 1,000 operations
  */
 export function readBulk(body: unknown, mode: Mode): BulkRequest {
-  if (!isObject(body) || !Array.isArray(body.Operations)) {
-    throw refuse({
-      code: 'scim_invalid_syntax',
-      message: 'Send a BulkRequest with Operations.',
-      pointer: '/Operations',
-    })
+  const reading: MessageReading = { mode, leniencies: [] }
+  const keys = ['schemas', 'Operations', 'failOnErrors']
+  const { schemas, operations: sent, failonerrors: failOnErrors } = readKeys(body, keys, { reading, pointer: '' })
+  if (!Array.isArray(sent)) {
+    const message = 'Send a BulkRequest with Operations.'
+    throw refuse({ code: 'scim_invalid_syntax', message, pointer: '/Operations' })
   }
-  const { schemas, Operations: sent, failOnErrors } = body
-  if (mode === 'strict' && !(Array.isArray(schemas) && schemas.includes(REQUEST_SCHEMA))) {
-    throw refuse({
-      code: 'scim_invalid_syntax',
-      message: `schemas must be ["${REQUEST_SCHEMA}"].`,
-      pointer: '/schemas',
-    })
+  if (!namesSchema(schemas, REQUEST_SCHEMA)) {
+    const message = `schemas must be ["${REQUEST_SCHEMA}"].`
+    allow(reading, 'schemas_missing', { code: 'scim_invalid_syntax', message, pointer: '/schemas' })
   }
   if (sent.length > MAX_BULK_OPERATIONS) {
     throw new AppError(
@@ -78,7 +83,7 @@ export function readBulk(body: unknown, mode: Mode): BulkRequest {
       `A bulk request takes at most ${MAX_BULK_OPERATIONS} operations: send several.`,
     )
   }
-  const operations = sent.map((operation, index) => readOperation(operation, `/Operations/${index}`))
+  const operations = sent.map((operation, index) => readOperation(operation, `/Operations/${index}`, reading))
   const bulkIds = operations.map(({ bulkId }) => bulkId).filter(bulkId => bulkId !== undefined)
   const twice = bulkIds.find((bulkId, index) => bulkIds.indexOf(bulkId) !== index)
   if (twice !== undefined) {
@@ -96,32 +101,58 @@ export function readBulk(body: unknown, mode: Mode): BulkRequest {
   return { operations, failOnErrors }
 }
 
-const PATH = /^\/(Users|Groups)(?:\/([^/?]+))?\/?$/i
+type MessageReading = MessagePlace['reading']
 
-function readOperation(sent: unknown, pointer: string): BulkOperation {
-  const fault = (message: string, key: string) =>
-    refuse({ code: 'scim_invalid_syntax', message, pointer: at(pointer, key) })
-  if (!isObject(sent)) throw refuse({ code: 'scim_invalid_syntax', message: 'An operation is an object.', pointer })
+function readOperation(sent: unknown, pointer: string, request: MessageReading): BulkOperation {
+  const reading: MessageReading = { mode: request.mode, leniencies: [...request.leniencies] }
+  const read = readKeys(sent, ['method', 'path', 'bulkId', 'version', 'data'], { reading, pointer })
+  const { bulkid: bulkId } = read
   const method =
-    typeof sent.method === 'string' ? methods.find(each => each === String(sent.method).toUpperCase()) : undefined
-  if (method === undefined) throw fault('method must be POST, PUT, PATCH or DELETE.', 'method')
-  const [, endpoint, id] = PATH.exec(typeof sent.path === 'string' ? sent.path : '') ?? []
-  if (endpoint === undefined) throw fault('path must be /Users or /Groups, with an id but for POST.', 'path')
-  if ((method === 'POST') === (id !== undefined)) throw fault('path must have an id, but none for POST.', 'path')
-  const { bulkId, version } = sent
-  if (bulkId !== undefined && (typeof bulkId !== 'string' || bulkId === ''))
-    throw fault('bulkId must be text.', 'bulkId')
-  if (method === 'POST' && bulkId === undefined) throw fault('A POST needs a bulkId.', 'bulkId')
-  if (version !== undefined && typeof version !== 'string') throw fault('version must be an entity tag.', 'version')
+    typeof read.method === 'string' ? methods.find(each => each === String(read.method).toUpperCase()) : undefined
+  if (method === undefined) throw fault('method must be POST, PUT, PATCH or DELETE.', at(pointer, 'method'))
+  const isNamed = typeof bulkId === 'string' && bulkId !== ''
+  if (bulkId !== undefined && bulkId !== null && !isNamed) throw fault('bulkId must be text.', at(pointer, 'bulkId'))
   return {
     method,
+    ...(isNamed && { bulkId }),
+    pointer,
+    task:
+      method === 'POST' && !isNamed
+        ? fault('A POST needs a bulkId.', at(pointer, 'bulkId'))
+        : readTask(read, { method, pointer }),
+    leniencies: reading.leniencies,
+  }
+}
+
+const PATH = /^\/(Users|Groups)(?:\/([^/?]+))?\/?$/i
+
+function readTask(
+  { path, version, data }: Record<string, unknown>,
+  { method, pointer }: { method: Method; pointer: string },
+): Task | AppError {
+  if (typeof path !== 'string') return fault('path must be text, such as /Users.', at(pointer, 'path'))
+  const [, endpoint, id] = PATH.exec(path) ?? []
+  if (endpoint === undefined) {
+    const message = 'path must be /Users or /Groups, with an id but for POST.'
+    return refuse({ code: 'not_found', message, pointer: at(pointer, 'path') })
+  }
+  if ((method === 'POST') === (id !== undefined)) {
+    const message = 'path must have an id, but none for POST.'
+    return refuse({ code: 'method_not_allowed', message, pointer: at(pointer, 'path') })
+  }
+  if (version !== undefined && version !== null && typeof version !== 'string') {
+    return fault('version must be an entity tag.', at(pointer, 'version'))
+  }
+  return {
     type: endpoint.toLowerCase() === 'users' ? 'User' : 'Group',
     ...(id !== undefined && { id }),
-    ...(bulkId !== undefined && { bulkId }),
-    data: sent.data,
-    ifMatch: readIfMatch(version),
-    pointer,
+    data,
+    ifMatch: readIfMatch(version ?? undefined),
   }
+}
+
+function fault(message: string, pointer: string): AppError {
+  return refuse({ code: 'scim_invalid_syntax', message, pointer })
 }
 
 const methods: readonly Method[] = ['POST', 'PUT', 'PATCH', 'DELETE']
@@ -132,8 +163,8 @@ interface Run {
   /** Ids of what was created, by bulkId. */
   ids: Map<string, string>
   results: Map<BulkOperation, BulkResult>
-  /** Told of each failure. */
-  onRefusal: (refusal: AppError, operation: BulkOperation) => Promise<void>
+  /** Told of each failure, and where in the request that begins to which the refusal points. */
+  onRefusal: (refusal: AppError, pointer: string) => Promise<void>
   errors: number
 }
 
@@ -153,12 +184,17 @@ export async function runBulk(
     const before = waiting.length
     for (const operation of waiting) {
       if (run.errors >= failOnErrors) break
-      const missing = missingIds(operation, run)
+      const { task } = operation
+      if (task instanceof AppError) {
+        await fail(run, operation, task)
+        continue
+      }
+      const missing = missingIds(task, run)
       const hopeless = missing.find(
         bulkId => !waiting.some(other => other.bulkId === bulkId && !run.results.has(other)),
       )
       if (hopeless !== undefined) await fail(run, operation, unknownBulkId(hopeless))
-      else if (missing.length === 0) await execute(run, operation)
+      else if (missing.length === 0) await execute(run, operation, task)
     }
     waiting = waiting.filter(operation => !run.results.has(operation))
     if (waiting.length < before) continue
@@ -178,7 +214,7 @@ function unknownBulkId(bulkId: string): AppError {
 }
 
 /** The bulkIds in path and data that stand for no id yet. */
-function missingIds({ id, data }: BulkOperation, { ids }: Run): string[] {
+function missingIds({ id, data }: Task, { ids }: Run): string[] {
   const found = new Set<string>()
   replaceIds([id, data], bulkId => {
     if (!ids.has(bulkId)) found.add(bulkId)
@@ -195,14 +231,16 @@ function replaceIds(value: unknown, idOf: (bulkId: string) => string): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, replaceIds(inner, idOf)]))
 }
 
-async function execute(run: Run, operation: BulkOperation): Promise<void> {
+async function execute(run: Run, operation: BulkOperation, task: Task): Promise<void> {
   const idOf = (bulkId: string) => run.ids.get(bulkId) ?? `bulkId:${bulkId}`
-  const id = replaceIds(operation.id, idOf) as string | undefined
-  const data = replaceIds(operation.data, idOf)
+  const id = replaceIds(task.id, idOf) as string | undefined
+  const data = replaceIds(task.data, idOf)
+  const { method, bulkId, pointer, leniencies } = operation
+  const context: Context = { ...run.context, within: { pointer: `${pointer}/data`, leniencies } }
   try {
-    const done = await dispatch(run.context, { ...operation, ...(id !== undefined && { id }), data })
-    if (operation.bulkId !== undefined && done.id !== undefined) run.ids.set(operation.bulkId, done.id)
-    const location = done.id === undefined ? {} : { location: locationOf(operation.type, done.id, run.context.baseUrl) }
+    const done = await dispatch(context, method, { ...task, ...(id !== undefined && { id }), data })
+    if (bulkId !== undefined && done.id !== undefined) run.ids.set(bulkId, done.id)
+    const location = done.id === undefined ? {} : { location: locationOf(task.type, done.id, context.baseUrl) }
     run.results.set(operation, {
       ...described(operation),
       ...(done.version !== undefined && { version: done.version }),
@@ -224,12 +262,17 @@ async function fail(run: Run, operation: BulkOperation, error: unknown): Promise
   // others, whose outcome would be lost with the answer.
   if (refusal.code === 'unavailable' || refusal.code === 'unauthenticated') throw refusal
   run.errors += 1
-  await run.onRefusal(refusal, operation)
-  const { id, type } = operation
-  const location =
-    id === undefined || id.startsWith('bulkId:') ? {} : { location: locationOf(type, id, run.context.baseUrl) }
+  const { pointer, task } = operation
+  await run.onRefusal(refusal, task instanceof AppError ? '' : `${pointer}/data`)
   const status = String(scimStatus(refusal.code))
+  const location = placeOf(operation, run.context)
   run.results.set(operation, { ...described(operation), ...location, status, response: scimError(refusal) })
+}
+
+/** Where the resource is that an operation is about; nowhere as long as it is not made. */
+function placeOf({ task }: BulkOperation, { baseUrl }: Context): { location?: string } {
+  if (task instanceof AppError || task.id === undefined || task.id.startsWith('bulkId:')) return {}
+  return { location: locationOf(task.type, task.id, baseUrl) }
 }
 
 interface Done {
@@ -238,8 +281,8 @@ interface Done {
   version?: string
 }
 
-async function dispatch(context: Context, operation: BulkOperation): Promise<Done> {
-  const { method, type, id = '', data, ifMatch } = operation
+async function dispatch(context: Context, method: Method, task: Task): Promise<Done> {
+  const { type, id = '', data, ifMatch } = task
   const { mode } = context.caller
   if (id !== '' && !isResourceId(id)) {
     throw new AppError('not_found', `There is no ${type.toLowerCase()} of this id in this directory.`)

@@ -251,7 +251,7 @@ async function saveUser(context: Context, save: Save): Promise<UserAnswer | 'rac
     withGroups,
     requestId,
   }
-  const full = { ...values, leniencies: leniencyText(leniencies) }
+  const full = { ...values, leniencies: leniencyText(leniencies, context) }
   const {
     verdict,
     memberId: _memberId,
@@ -317,7 +317,7 @@ async function setActive(context: Context, { id, active, ifMatch, leniencies }: 
     baseUrl,
     withGroups,
     requestId,
-    leniencies: leniencyText(leniencies),
+    leniencies: leniencyText(leniencies, context),
   }
   return untilWon(async () => {
     const row = firstRow(await (active ? reactivate : deactivate).run(db, caller, values))
@@ -343,10 +343,11 @@ async function patchWholeUser(context: Context, patch: UserPatch): Promise<UserA
 
 /** Where nothing but the document changes: the user as it has become. */
 async function saveDocument(
-  { db, caller, requestId }: Context,
+  context: Context,
   user: UserAnswer,
   { resource, expected, leniencies }: { resource: ScimResource; expected: number; leniencies: readonly Leniency[] },
 ): Promise<UserAnswer | undefined> {
+  const { db, caller, requestId } = context
   const { active = user.active, ...document } = toUserRow(resource)
   if (active !== user.active) return undefined
   const { email, displayName } = profileOf(resource)
@@ -358,7 +359,7 @@ async function saveDocument(
     id: user.id,
     requestId,
     expected,
-    leniencies: leniencyText(leniencies),
+    leniencies: leniencyText(leniencies, context),
   }).catch(refuseTakenName)
   const { version, updatedAt } = firstRow(rows)
   if (version === null) return undefined

@@ -96,7 +96,14 @@ function readInstant(text: string, operator: Operator): Date | undefined {
   if (parts === null) return undefined
   const [, fraction = '', offset] = parts
   const whole = Date.parse(offset === undefined ? `${text}Z` : text)
-  if (Number.isNaN(whole)) return undefined
+  // Date.parse takes the 30th of February for the first of March.
+  const [date = ''] = text.split(/t/i)
+  if (Number.isNaN(whole) || !new Date(`${date}T00:00Z`).toISOString().startsWith(date)) return undefined
   const between = /[1-9]/.test(fraction.slice(3))
-  return new Date(between && (operator === 'ge' || operator === 'lt') ? whole + 1 : whole)
+  const instant = between && (operator === 'ge' || operator === 'lt') ? whole + 1 : whole
+  // An offset can lead out of the years that a date-time can name, where nothing is stored.
+  return new Date(Math.min(Math.max(instant, FIRST_INSTANT), LAST_INSTANT))
 }
+
+const FIRST_INSTANT = Date.parse('0001-01-01T00:00:00Z')
+const LAST_INSTANT = Date.parse('9999-12-31T23:59:59.999Z')

@@ -178,7 +178,7 @@ export async function createUser(
     id: uuid7(),
     newMemberId: uuid7(),
     requestId: context.requestId,
-    leniencies: leniencyText(leniencies),
+    leniencies: leniencyText(leniencies, context),
   }
   const { workspaceId } = context.caller
   const recompute = async (trx: Trx, { entryId, memberId }: CreatedRow) => {

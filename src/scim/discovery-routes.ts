@@ -17,7 +17,7 @@ export async function discoveryRoutes(app: FastifyInstance, options: ScimOptions
   const open = async (request: FastifyRequest): Promise<string> => {
     const caller = callerOf(request)
     await requireLiveCredential(options.db, caller)
-    if (Object.hasOwn(request.query as object, 'filter')) {
+    if (Object.keys(request.query as object).some(name => name.toLowerCase() === 'filter')) {
       throw new AppError('forbidden', 'This endpoint takes no filter: it lists all there is (RFC 7644 section 4).')
     }
     return baseUrlOf(options.config, caller)

@@ -172,7 +172,7 @@ export async function createGroup(
       id,
       members: `{${sent}}`,
       requestId,
-      leniencies: leniencyText([...leniencies, ...read.leniencies]),
+      leniencies: leniencyText([...leniencies, ...read.leniencies], context),
     }
     const first = firstRow(await insertGroup(db, { ...values, binds: false }))
     if (first.contradicted !== null) return learnKinds(kinds, first.contradicted)
@@ -424,7 +424,7 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
     ifMatch,
     expected,
     requestId,
-    leniencies: leniencyText(leniencies),
+    leniencies: leniencyText(leniencies, context),
   }
   const wanted = 'replace' in memberChanges ? memberChanges.replace : memberChanges.add
   const sent = joinIds(wanted)

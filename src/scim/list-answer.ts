@@ -53,14 +53,22 @@ async function cursorPage(
   const resources: string[] = []
   for (const [index, type] of types.entries()) {
     const here = index === position.type ? position : { type: index }
-    const wanted: number = index < position.type || isOver ? 0 : query.count - resources.length
+    const isDone: boolean = index < position.type || isOver
+    const wanted: number = isDone ? 0 : query.count - resources.length
     const { skip = 0, after } = here
     // One more than wanted tells whether there is a next page.
     const asked = types.length === 1 ? query : queryOfType(query, type, types)
     const page = { ...asked, after, startIndex: skip + 1, count: wanted === 0 ? 0 : wanted + 1 }
     const found = await listTexts(context, { type, query: page })
     totalResults += found.totalResults
-    if (wanted === 0) continue
+    if (isDone) continue
+    if (wanted === 0) {
+      // The page was full with the last of the types before: the next one begins with this type, if it has any.
+      if (found.totalResults === 0) continue
+      position = { type: index }
+      isOver = true
+      continue
+    }
     const texts = found.texts.slice(0, wanted)
     resources.push(...texts)
     if (texts.length === 0) continue

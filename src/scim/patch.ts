@@ -7,8 +7,8 @@ import type { Filter, Path } from './filter.ts'
 import { foldMemberSteps, idsOfMemberFilter, readMemberIds } from './members.ts'
 import type { MemberChanges, MemberStep, MemberTarget } from './members.ts'
 import { allow, allowUnknown, asComplex, at, checkOpaque, invalid, isExtensionName, isInKnownSchema } from './value.ts'
-import { isObject, isPrimary, isRelation, listValues, MAX_VALUES, printable, readSingle, readValue } from './value.ts'
-import { refuse, resolveName, unwrap, withSchemas } from './value.ts'
+import { isObject, isPrimary, isRelation, listValues, MAX_VALUES, namesSchema, printable, readKeys } from './value.ts'
+import { readSingle, readValue, refuse, resolveName, unwrap, withSchemas } from './value.ts'
 import type { Leniency, MemberKinds, Place, Reading, Refusal, ScimResource } from './value.ts'
 
 /**
@@ -77,7 +77,7 @@ export function readPatch(
 ): { operations: Operation[]; leniencies: Leniency[] } {
   const reading: Reading = { type, mode, leniencies: [] }
   const { schemas, operations } = readKeys(body, ['schemas', 'Operations'], { reading, pointer: '' })
-  if (!namesPatchOp(schemas)) {
+  if (!namesSchema(schemas, PATCH_OP)) {
     const message = `schemas must be ["${PATCH_OP}"].`
     allow(reading, 'schemas_missing', { code: 'scim_invalid_syntax', message, pointer: '/schemas' })
   }
@@ -98,30 +98,6 @@ export function readPatch(
 }
 
 const PATCH_OP = 'urn:ietf:params:scim:api:messages:2.0:PatchOp'
-
-function namesPatchOp(schemas: unknown): boolean {
-  const uris: unknown[] = Array.isArray(schemas) ? schemas : [schemas]
-  return uris.some(uri => typeof uri === 'string' && uri.toLowerCase() === PATCH_OP.toLowerCase())
-}
-
-/** The values of an object by lower-case key; names compare without case (RFC 7643 §2.1). */
-function readKeys(body: unknown, names: readonly string[], place: Place): Record<string, unknown> {
-  if (!isObject(body)) {
-    throw refuse({ code: 'scim_invalid_syntax', message: 'Send a JSON object.', pointer: place.pointer })
-  }
-  const read: Record<string, unknown> = {}
-  for (const [key, value] of Object.entries(body)) {
-    const name = names.find(known => known.toLowerCase() === key.toLowerCase())
-    if (name !== undefined) {
-      read[name.toLowerCase()] = value
-      continue
-    }
-    const message = `${printable(key)} is no part of this message: it has ${names.join(', ')}.`
-    const pointer = at(place.pointer, key)
-    allow(place.reading, 'attribute_unknown', { code: 'scim_invalid_syntax', message, pointer })
-  }
-  return read
-}
 
 function readOperation(sent: unknown, place: Place): Operation {
   const { pointer } = place

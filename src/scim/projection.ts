@@ -48,10 +48,13 @@ export function returnsAttribute(projection: Projection | undefined, name: strin
   return projection.kind === 'only' ? below !== undefined : below === undefined || below.size > 0
 }
 
-/** Whether the stored document goes out as it is: only attributes that stand outside of it are left out. */
+/** Whether the stored document goes out as it is: only attributes that stand outside of it are left out, each as a whole. */
 export function keepsDocument(projection: Projection | undefined): boolean {
   if (projection === undefined) return true
-  return projection.kind === 'except' && [...projection.names.keys()].every(name => outside.has(name))
+  return (
+    projection.kind === 'except' &&
+    [...projection.names].every(([name, below]) => outside.has(name) && below.size === 0)
+  )
 }
 
 const outside: ReadonlySet<string> = new Set(['meta', 'active', 'groups', 'members'])

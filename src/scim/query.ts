@@ -1,6 +1,6 @@
 import { AppError } from '../errors.ts'
 import type { Mode } from './attributes.ts'
-import { at, isObject, type Leniency } from './value.ts'
+import { at, isObject, namesSchema, type Leniency } from './value.ts'
 
 /** What a list request asks (RFC 7644 §3.4.2), from the query of a GET or the body of a `.search`. */
 export interface ListQuery {
@@ -53,11 +53,18 @@ export function readProjectionQuery(query: unknown, mode: Mode): { query: Projec
  */
 export function readSearchRequest(body: unknown, mode: Mode): { query: ListQuery; leniencies: Leniency[] } {
   if (!isObject(body)) throw new AppError('scim_invalid_syntax', 'Send a JSON object with a SearchRequest.')
-  const { schemas, ...parameters } = body
-  if (mode === 'strict' && !(Array.isArray(schemas) && schemas.includes(SEARCH_SCHEMA))) {
+  const entries = Object.entries(body)
+  if (mode === 'strict' && !entries.some(([key, value]) => isSchemas(key) && namesSchema(value, SEARCH_SCHEMA))) {
     throw new AppError('scim_invalid_syntax', `schemas must be ["${SEARCH_SCHEMA}"].`)
   }
-  return readParameters(Object.entries(parameters), { known: listNames, mode })
+  return readParameters(
+    entries.filter(([key]) => !isSchemas(key)),
+    { known: listNames, mode },
+  )
+}
+
+function isSchemas(key: string): boolean {
+  return key.toLowerCase() === 'schemas'
 }
 
 function readParameters(
@@ -107,18 +114,18 @@ function isDescending(value: unknown): boolean {
 
 /** Below 0 is 0 (RFC 7644 §3.4.2.4); what is above the maximum gives shorter pages, except by cursor (RFC 9865 §2.1). */
 function readCount(value: unknown, byCursor: boolean): number {
-  const count = number(value, 'count') ?? DEFAULT_COUNT
+  const count = number(value, 'count', byCursor ? 'scim_invalid_count' : 'scim_invalid_value') ?? DEFAULT_COUNT
   if (byCursor && count > MAX_COUNT) {
     throw fault('scim_invalid_count', 'count', `is at most ${MAX_COUNT} with a cursor`)
   }
   return Math.min(Math.max(0, count), MAX_COUNT)
 }
 
-function number(value: unknown, name: Name): number | undefined {
+function number(value: unknown, name: Name, code: FaultCode = 'scim_invalid_value'): number | undefined {
   if (value === undefined) return undefined
   if (typeof value === 'number' && Number.isInteger(value)) return Math.min(value, MAX_INDEX)
   if (typeof value === 'string' && /^[+-]?\d{1,40}$/.test(value)) return Math.min(Number(value), MAX_INDEX)
-  throw fault('scim_invalid_value', name, 'must be a whole number')
+  throw fault(code, name, 'must be a whole number')
 }
 
 function text(value: unknown, name: Name): string | undefined {
@@ -132,10 +139,8 @@ function names(value: unknown, name: Name): string[] {
   throw fault('scim_invalid_syntax', name, 'must be names of attributes')
 }
 
-function fault(
-  code: 'scim_invalid_value' | 'scim_invalid_syntax' | 'scim_invalid_count',
-  name: string,
-  rule: string,
-): AppError {
+type FaultCode = 'scim_invalid_value' | 'scim_invalid_syntax' | 'scim_invalid_count'
+
+function fault(code: FaultCode, name: string, rule: string): AppError {
   return new AppError(code, `${name.replace(/[^\x20-\x7e]/g, '?')} ${rule}.`)
 }

@@ -68,6 +68,12 @@ export interface Place {
   pointer: string
 }
 
+/** The same in a message that is of no resource type, such as a bulk request. */
+export interface MessagePlace {
+  reading: Pick<Reading, 'mode' | 'leniencies'>
+  pointer: string
+}
+
 export interface Refusal {
   code: ErrorCode
   message: string
@@ -91,13 +97,42 @@ export function refuse({ code, message, pointer }: Refusal): AppError {
  * Records that a leniency was used: each once at a place, and of one body the first 100.
  * @throws {AppError} the refusal instead, in strict mode
  */
-export function allow(reading: Reading, name: LeniencyName, refusal: Refusal): void {
+export function allow(reading: MessagePlace['reading'], name: LeniencyName, refusal: Refusal): void {
   if (reading.mode === 'strict') throw refuse(refusal)
   const { pointer } = refusal
   const { leniencies } = reading
   if (leniencies.length >= MAX_LENIENCIES) return
   if (leniencies.some(used => used.name === name && used.pointer === pointer)) return
   leniencies.push({ name, pointer })
+}
+
+/**
+ * The values of a message by lower-case key; names compare without case (RFC 7643 §2.1).
+ * @throws {AppError} `scim_invalid_syntax` for what is no object
+ */
+export function readKeys(
+  body: unknown,
+  names: readonly string[],
+  { reading, pointer }: MessagePlace,
+): Record<string, unknown> {
+  if (!isObject(body)) throw refuse({ code: 'scim_invalid_syntax', message: 'Send a JSON object.', pointer })
+  const read: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(body)) {
+    const name = names.find(known => known.toLowerCase() === key.toLowerCase())
+    if (name !== undefined) {
+      read[name.toLowerCase()] = value
+      continue
+    }
+    const message = `${printable(key)} is no part of this message: it has ${names.join(', ')}.`
+    allow(reading, 'attribute_unknown', { code: 'scim_invalid_syntax', message, pointer: at(pointer, key) })
+  }
+  return read
+}
+
+/** Whether `schemas` of a message names its URI, which compares without case. */
+export function namesSchema(schemas: unknown, uri: string): boolean {
+  const uris: unknown[] = Array.isArray(schemas) ? schemas : [schemas]
+  return uris.some(each => typeof each === 'string' && each.toLowerCase() === uri.toLowerCase())
 }
 
 /**

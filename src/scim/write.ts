@@ -16,6 +16,8 @@ export interface Context {
   requestId: string
   /** Whether the answer shows `groups`. */
   withGroups: boolean
+  /** Set for an operation of a bulk request: where in it the data stands, and what was overlooked around that. */
+  within?: { pointer: string; leniencies: readonly Leniency[] }
 }
 
 /** A condition of RFC 7644 §3.14: versions of which the resource must have one; null where there is no condition. */
@@ -49,6 +51,8 @@ export function versionConflict(): AppError {
 }
 
 /** As an entry of the activity log holds them; null where none was used. */
-export function leniencyText(leniencies: readonly Leniency[]): string | null {
-  return leniencies.length === 0 ? null : JSON.stringify(leniencies)
+export function leniencyText(leniencies: readonly Leniency[], { within }: Pick<Context, 'within'>): string | null {
+  const used = leniencies.map(({ name, pointer }) => ({ name, pointer: `${within?.pointer ?? ''}${pointer}` }))
+  const all = within === undefined ? used : [...within.leniencies, ...used]
+  return all.length === 0 ? null : JSON.stringify(all)
 }

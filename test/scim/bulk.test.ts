@@ -132,15 +132,66 @@ t.test('failOnErrors stops the rest', async t => {
   t.equal((await get('/Users?filter=userName%20eq%20%22never%22')).totalResults, 0)
 })
 
+t.test('a fault in what one operation asks is a failure of that one', async t => {
+  const from = (await entries()).length
+  const { id } = await createUser({ userName: 'target' })
+  const results = await bulk([
+    { ...user('nowhere'), path: '/Devices' },
+    { ...user('named'), path: `/Users/${id}` },
+    { method: 'DELETE', path: '/Users' },
+    { ...user('nameless'), bulkId: null },
+    { method: 'DELETE', path: `/Users/${id}`, version: 1 },
+    user('still made'),
+    group('of nowhere', 'bulkId:nowhere'),
+  ])
+  t.match(results, [
+    { method: 'POST', bulkId: 'nowhere', status: '404', response: { detail: /\/Operations\/0\/path/ } },
+    { method: 'POST', bulkId: 'named', status: '405' },
+    { method: 'DELETE', status: '405' },
+    { method: 'POST', status: '400', response: { scimType: 'invalidSyntax', detail: /bulkId/ } },
+    { method: 'DELETE', status: '400', response: { scimType: 'invalidSyntax', detail: /entity tag/ } },
+    { status: '201' },
+    { status: '400', response: { detail: /nowhere/ } },
+  ])
+  const refusals = (await entries()).slice(from).filter(entry => entry.action === 'directory.request_refused')
+  t.same(
+    refusals.map(({ detail }) => detail.pointer),
+    ['/Operations/1/path', '/Operations/2/path', '/Operations/3/bulkId', '/Operations/4/version', '/Operations/6/data'],
+  )
+})
+
+t.test(
+  'names of the message compare without case, and what was overlooked is in the entry, with its place',
+  async t => {
+    const reply = await send('POST', '/Bulk', {
+      body: {
+        operations: [
+          {
+            METHOD: 'post',
+            Path: '/Users',
+            bulkid: 'lenient',
+            note: 1,
+            Data: { schemas: [USER], userName: 'lenient', foo: 1 },
+          },
+        ],
+      },
+    })
+    t.match(reply.json(), { Operations: [{ method: 'POST', bulkId: 'lenient', status: '201' }] })
+    t.same((await entries()).at(-1)?.detail.leniencies, [
+      { name: 'schemas_missing', pointer: '/schemas' },
+      { name: 'attribute_unknown', pointer: '/Operations/0/note' },
+      { name: 'attribute_unknown', pointer: '/Operations/0/data/foo' },
+    ])
+  },
+)
+
 t.test('a request that is no bulk request is refused whole, and above the published limit with 413', async t => {
   const good = user('untouched')
   for (const [fault, pointer] of [
     [[good, good], '/Operations'],
-    [[good, { ...good, bulkId: undefined }], '/Operations/1/bulkId'],
+    [[good, { ...good, bulkId: 7 }], '/Operations/1/bulkId'],
     [[good, { ...good, method: 'GET' }], '/Operations/1/method'],
-    [[good, { ...good, path: '/Schemas' }], '/Operations/1/path'],
-    [[good, { ...good, path: '/Users/x' }], '/Operations/1/path'],
-    [[good, { method: 'DELETE', path: '/Users' }], '/Operations/1/path'],
+    [[good, null], '/Operations/1'],
     ['none', '/Operations'],
   ] as const) {
     const refused = await refusedBulk({ schemas: [REQUEST], Operations: fault })
