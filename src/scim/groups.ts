@@ -299,7 +299,7 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
                doc = ${whole(sql`doc`, sql`${doc}::text::json`)},
                version = g.version + 1, updated_at = now()
           FROM verdict v
-         WHERE v.verdict = 'write' AND ${here(sql`g`)} AND g.id = v.id AND g.reach_version = v.reach_version
+         WHERE v.verdict = 'write' AND ${here(sql`g`)} AND g.id = ${values.id}::uuid AND g.reach_version = v.reach_version
            AND (g.version = v.version OR (${values.expected}::int IS NULL AND ${values.ifMatch}::int[] IS NULL))
         RETURNING g.*
       ), added AS (
@@ -590,7 +590,7 @@ const removeGroup = prepared<DeleteValues, DeletedRow>('scim_group_delete', valu
         FROM page p
     ), written AS (
       DELETE FROM scim_groups g USING verdict v
-       WHERE ${here(sql`g`)} AND g.id = v.id AND g.version = v.version AND (v.version = ANY (${values.ifMatch}::int[])) IS NOT FALSE
+       WHERE ${here(sql`g`)} AND g.id = ${values.id}::uuid AND g.version = v.version AND (v.version = ANY (${values.ifMatch}::int[])) IS NOT FALSE
          AND (${values.recomputes}::boolean OR NOT v.is_mapped)
       RETURNING g.workspace_id, g.directory_id, g.id, g.display_name
     ), members_gone AS (
