@@ -46,7 +46,8 @@ export const describeRoutes = fastifyPlugin(async (app: FastifyInstance) => {
           directoryToken: {
             type: 'http',
             scheme: 'bearer',
-            description: 'A directory token, made under /v1/workspaces/{workspaceId}/directories/{directoryId}/tokens',
+            description:
+              'A directory token, made under /v1/workspaces/{workspaceId}/directories/{directoryId}/tokens. A tolerant directory also takes it without the word Bearer before it',
           },
         },
       },

@@ -6,6 +6,7 @@ import { AppError } from '../errors.ts'
 import { readOpaqueToken } from '../opaque-token.ts'
 import { isUuid } from '../uuid7.ts'
 import type { Mode } from './attributes.ts'
+import type { Leniency } from './value.ts'
 
 /** The directory that a request speaks for, by a credential that was good a moment ago. */
 export interface Caller {
@@ -15,6 +16,8 @@ export interface Caller {
   mode: Mode
   /** Whether its groups may be in others. */
   nestsGroups: boolean
+  /** Whether this request shows the token without the word Bearer, which a tolerant directory may. */
+  isBare?: boolean
 }
 
 /** What each statement needs to know of its caller. */
@@ -22,6 +25,11 @@ export type CallerKey = Pick<Caller, 'workspaceId' | 'directoryId' | 'credential
 
 export function callerKey({ workspaceId, directoryId, credentialId }: Caller): CallerKey {
   return { workspaceId, directoryId, credentialId }
+}
+
+/** What the headers of a request needed; no pointer into the body leads there. */
+export function headerLeniencies({ isBare = false }: Caller): Leniency[] {
+  return isBare ? [{ name: 'bearer_missing', pointer: '' }] : []
 }
 
 /**
@@ -64,9 +72,9 @@ interface Found extends Caller {
 }
 
 /** Notes the use at most once a minute, so that reading stays reading. */
-const findCredential = prepared<{ workspaceId: string; hash: Buffer }, Found>(
+const findCredential = prepared<{ workspaceId: string; hash: Buffer; isBare: boolean }, Found>(
   'scim_credential_find',
-  ({ workspaceId, hash }) => sql`
+  ({ workspaceId, hash, isBare }) => sql`
     WITH found AS (
       SELECT c.workspace_id, c.directory_id, c.id, d.mode, c.enabled, c.nests_groups, c.revoked_at IS NOT NULL AS revoked,
              coalesce(c.expires_at <= now(), false) AS expired,
@@ -78,7 +86,7 @@ const findCredential = prepared<{ workspaceId: string; hash: Buffer }, Found>(
       UPDATE directory_credentials c SET last_used_at = now()
         FROM found f
        WHERE c.workspace_id = f.workspace_id AND c.directory_id = f.directory_id AND c.id = f.id
-         AND f.note AND f.enabled AND NOT f.revoked AND NOT f.expired
+         AND f.note AND f.enabled AND NOT f.revoked AND NOT f.expired AND NOT (${isBare}::boolean AND f.mode = 'strict')
     )
     SELECT workspace_id AS "workspaceId", directory_id AS "directoryId", id AS "credentialId", mode, enabled, nests_groups AS "nestsGroups", revoked, expired
       FROM found`,
@@ -110,6 +118,19 @@ export interface Shown {
   authorization: string | undefined
 }
 
+interface ShownToken {
+  token: string
+  /** Alone in the header, as an admin pastes it where Okta asks for the whole value: only our own tokens can be told so. */
+  isBare: boolean
+}
+
+/** The token of an Authorization header, with its scheme (RFC 6750 §2.1) or without. */
+export function tokenIn(authorization = ''): ShownToken | undefined {
+  const [, token] = /^bearer +(\S+)$/i.exec(authorization) ?? []
+  if (token !== undefined) return { token, isBare: false }
+  return readOpaqueToken('scim', authorization) && { token: authorization, isBare: true }
+}
+
 export interface Authenticator {
   /**
    * The caller of a request to the endpoint of a directory.
@@ -124,14 +145,14 @@ export function createAuthenticator(db: Db): Authenticator {
   const cache = new Map<string, { caller: Caller; until: number }>()
   const recorded = new Map<string, number>()
 
-  async function find(token: string): Promise<Caller> {
+  async function find({ token, isBare }: ShownToken): Promise<Caller> {
     const read = readOpaqueToken('scim', token)
     if (!read) throw refused('token_malformed')
     const key = read.hash.toString('base64')
     const cached = cache.get(key)
     if (cached && cached.until > Date.now()) return cached.caller
     cache.delete(key)
-    const [found] = await findCredential(db, { workspaceId: read.workspaceId, hash: read.hash })
+    const [found] = await findCredential(db, { workspaceId: read.workspaceId, hash: read.hash, isBare })
     if (!found) throw refused('token_unknown')
     const { enabled, revoked, expired, ...caller } = found
     if (revoked) throw refused('token_revoked')
@@ -142,11 +163,13 @@ export function createAuthenticator(db: Db): Authenticator {
   }
 
   async function authenticate({ directoryId, authorization }: Shown): Promise<Caller> {
-    const [, token] = /^bearer +(\S+)$/i.exec(authorization ?? '') ?? []
-    if (token === undefined) throw refused(authorization === undefined ? 'token_missing' : 'token_malformed')
-    const caller = await find(token)
+    const shown = tokenIn(authorization)
+    if (shown === undefined) throw refused(authorization === undefined ? 'token_missing' : 'token_malformed')
+    const caller = await find(shown)
     if (caller.directoryId !== directoryId) throw refused('token_of_another_directory')
-    return caller
+    if (!shown.isBare) return caller
+    if (caller.mode === 'strict') throw refused('token_malformed')
+    return { ...caller, isBare: true }
   }
 
   /** Why the database no longer allows a credential that was taken from memory. */

@@ -6,7 +6,7 @@ import { AppError } from '../errors.ts'
 import { logRefusal } from '../http/problem.ts'
 import type { SecretBox } from '../sso/secret-box.ts'
 import { bulkRoutes } from './bulk-routes.ts'
-import { createAuthenticator, type Authenticator, type Shown } from './credential.ts'
+import { createAuthenticator, tokenIn, type Authenticator, type Shown } from './credential.ts'
 import { discoveryRoutes } from './discovery-routes.ts'
 import { scimError, scimStatus, toScimRefusal } from './error.ts'
 import { groupRoutes } from './group-routes.ts'
@@ -139,7 +139,7 @@ async function sendRefusal(
 
 /** RFC 6750 §3.1: the error is named only to whoever showed a token. */
 function challenge(authorization: string | undefined): string {
-  const hasToken = authorization !== undefined && /^bearer /i.test(authorization)
+  const hasToken = /^bearer /i.test(authorization ?? '') || tokenIn(authorization) !== undefined
   return hasToken ? 'Bearer realm="SCIM", error="invalid_token"' : 'Bearer realm="SCIM"'
 }
 

@@ -8,6 +8,8 @@ import { ENTERPRISE_SCHEMA, GROUP_SCHEMA, USER_SCHEMA } from './attributes.ts'
 
 /** What tolerant mode accepts beyond the RFC. The names are stable: they appear in the activity log. */
 export type LeniencyName =
+  // headers
+  | 'bearer_missing'
   // messages
   | 'schemas_missing'
   | 'schema_undeclared'

@@ -8,7 +8,7 @@ import { makeApp, makeWorkspace, type TestApp, type TestAppOptions } from './app
 export const USER = 'urn:ietf:params:scim:schemas:core:2.0:User'
 export const GROUP = 'urn:ietf:params:scim:schemas:core:2.0:Group'
 export const ENTERPRISE = 'urn:ietf:params:scim:schemas:extension:enterprise:2.0:User'
-const PATCH_OP = 'urn:ietf:params:scim:api:messages:2.0:PatchOp'
+export const PATCH_OP = 'urn:ietf:params:scim:api:messages:2.0:PatchOp'
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 export type Headers = Record<string, string>

@@ -5,7 +5,8 @@ import t from 'tap'
 import { createLimits } from '../../src/scim/limits.ts'
 import { uuid7 } from '../../src/uuid7.ts'
 import { makeApp } from '../helpers/app.ts'
-import { ENTERPRISE, GROUP, makeDirectory, makeReplica, makeToken, USER, type Json } from '../helpers/scim.ts'
+import { ENTERPRISE, GROUP, makeDirectory, makeReplica, makeToken, PATCH_OP, USER } from '../helpers/scim.ts'
+import type { Json, TestDirectory } from '../helpers/scim.ts'
 
 const on = await makeApp(t)
 const ERROR = 'urn:ietf:params:scim:api:messages:2.0:Error'
@@ -66,6 +67,61 @@ t.test('whatever is wrong with a token, the answer is the same 401; the reason s
   await db.updateTable('directories').set({ enabled: true }).where('id', '=', directoryId).execute()
   t.equal((await send('GET', '/Users', { headers: { authorization: `bearer  ${token}` } })).statusCode, 200)
 })
+
+t.test(
+  'OK-7: a tolerant directory may leave out the word Bearer, and no other thing about a token; a strict one may not',
+  async t => {
+    const tolerant = await makeDirectory(t)
+    const strict = await makeDirectory(t, { on: tolerant, mode: 'strict' })
+    const bare = (directory: Pick<TestDirectory, 'send'>, token: string) =>
+      directory.send('GET', '/Users', { headers: { authorization: token } })
+    const { db, token, send, entries, createUser } = tolerant
+    t.equal((await bare(tolerant, token)).statusCode, 200)
+    const invalid = 'Bearer realm="SCIM", error="invalid_token"'
+    const used = () =>
+      db
+        .selectFrom('directory_credentials')
+        .select('last_used_at')
+        .where('directory_id', '=', strict.directoryId)
+        .executeTakeFirstOrThrow()
+    const refusals = [
+      [await bare(strict, strict.token), invalid],
+      [await bare(tolerant, `${token.slice(0, -1)}${token.endsWith('A') ? 'B' : 'A'}`), invalid],
+      [await bare(tolerant, strict.token), invalid],
+      [await bare(tolerant, `${token}A`), 'Bearer realm="SCIM"'],
+      [await bare(tolerant, token.replace('scim_', 'SCIM_')), 'Bearer realm="SCIM"'],
+      [await bare(tolerant, `Token ${token}`), 'Bearer realm="SCIM"'],
+      [await bare(tolerant, `Basic ${Buffer.from(`x:${token}`).toString('base64')}`), 'Bearer realm="SCIM"'],
+    ] as const
+    const wrong = await send('GET', '/Users', { headers: { authorization: 'Bearer wrong' } })
+    for (const [reply, challenge] of refusals) {
+      t.match([reply.statusCode, reply.headers['www-authenticate'], reply.body], [401, challenge, wrong.body])
+    }
+    t.equal((await used()).last_used_at, null, 'to be refused is no use of a token')
+    t.match((await strict.entries()).at(-1), { action: 'directory.request_refused', reason: 'token_malformed' })
+    t.equal((await strict.get('/Users')).totalResults, 0, 'with the word it is taken')
+    t.equal((await bare(strict, strict.token)).statusCode, 401, 'remembered or not')
+
+    const headers = { authorization: token }
+    const body = { schemas: [USER], userName: 'ana' }
+    const { id } = (await send('POST', '/Users', { headers, body })).json()
+    const group = { schemas: [GROUP], displayName: 'Weavers', members: [{ value: id }] }
+    await send('POST', '/Groups', { headers, body: group })
+    const change = { schemas: [PATCH_OP], Operations: [{ op: 'replace', path: 'title', value: 'x' }] }
+    await send('PATCH', `/Users/${id}`, { headers, body: change })
+    const schemas = ['urn:ietf:params:scim:api:messages:2.0:BulkRequest']
+    const Operations = [{ method: 'PUT', path: `/Users/${id}`, data: { ...body, title: 'y' } }]
+    await send('POST', '/Bulk', { headers, body: { schemas, Operations } })
+    const told = (await entries()).filter(({ action }) => action.startsWith('scim_'))
+    t.equal(told.length, 4)
+    for (const { detail } of told) t.match(detail.leniencies, [{ name: 'bearer_missing', pointer: '' }])
+    await createUser({ userName: 'bea' })
+    t.notOk((await entries()).at(-1)?.detail.leniencies)
+    t.notOk(tolerant.log().includes(token))
+    await db.updateTable('directory_credentials').set({ revoked_at: new Date().toISOString() }).execute()
+    t.equal((await bare(tolerant, token)).statusCode, 401, 'revoked at once, as with the word')
+  },
+)
 
 t.test('a token that is revoked is refused at its next request on every replica, whatever they remember', async t => {
   const directory = await makeDirectory(t)
