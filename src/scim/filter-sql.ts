@@ -12,7 +12,8 @@ import type { Leniency } from './value.ts'
  * client sent is a parameter.
  *
  * Columns and their folded keys serve what indexes hold. All else is evaluated over `doc`, where both sides are folded
- * by SQL's lower(): for letters outside ASCII that takes a database whose locale knows them, as any UTF-8 one does.
+ * by SQL's lower() and with both small sigmas as one: for letters outside ASCII that takes a database whose locale knows
+ * them, as any UTF-8 one does.
  *
  * A condition may be null where it means false, so that an index can serve it; under `not` null becomes false first.
  */
@@ -178,12 +179,17 @@ function testText(operator: Operator, operand: Operand, value: string): Conditio
 
 function foldedText({ attribute, text, key }: Operand): Text {
   if (key !== undefined) return key
-  return attribute.caseExact ? text : sql<string>`lower(${text})`
+  return attribute.caseExact ? text : folded(text)
 }
 
 function foldedParameter({ attribute, key }: Operand, value: string): Text {
   if (key !== undefined) return sql<string>`${foldKey(value)}::text`
-  return attribute.caseExact ? sql<string>`${value}::text` : sql<string>`lower(${value}::text)`
+  return attribute.caseExact ? sql<string>`${value}::text` : folded(sql`${value}::text`)
+}
+
+/** In SQL as `foldKey` in the process: lower case, with both small sigmas as one. */
+function folded(text: Text): Text {
+  return sql`translate(lower(${text}), 'ς', 'σ')`
 }
 
 function compareValues(operator: Operator, left: RawBuilder<unknown>, right: RawBuilder<unknown>): Condition {
@@ -279,7 +285,15 @@ function hasMembership(relation: 'members' | 'groups', id: string, options: Filt
   const { workspaceId, directoryId } = options
   const here = sql`workspace_id = ${workspaceId}::uuid and directory_id = ${directoryId}::uuid`
   if (relation === 'groups') {
-    return sql`(u.id in (select user_id from scim_group_members where ${here} and group_id = ${id}::uuid))`
+    // Whoever is in a group inside the group is in it as well.
+    return sql`(u.id in (
+    with recursive inside as (
+      select ${id}::uuid as group_id
+      union
+      select s.subgroup_id from inside i join scim_group_subgroups s
+      on s.workspace_id = ${workspaceId}::uuid and s.directory_id = ${directoryId}::uuid and s.group_id = i.group_id)
+    select m.user_id from inside i join scim_group_members m
+    on m.workspace_id = ${workspaceId}::uuid and m.directory_id = ${directoryId}::uuid and m.group_id = i.group_id))`
   }
   return sql`(g.id in (
     select group_id from scim_group_members where ${here} and user_id = ${id}::uuid
@@ -402,9 +416,16 @@ function relationValues(attribute: Attribute, relation: 'members' | 'groups'): M
     select s.subgroup_id::text, 'Group' from scim_group_subgroups s
     where s.workspace_id = g.workspace_id and s.directory_id = g.directory_id and s.group_id = g.id) as entry`
       : sql`(
-    select m.group_id::text as value, of_group.display_name as display, 'direct' as type
-    from scim_group_members m join scim_groups of_group
-    on of_group.workspace_id = m.workspace_id and of_group.directory_id = m.directory_id and of_group.id = m.group_id
-    where m.workspace_id = u.workspace_id and m.directory_id = u.directory_id and m.user_id = u.id) as entry`
+    with recursive reach as (
+      select group_id, true as is_direct from scim_group_members
+      where workspace_id = u.workspace_id and directory_id = u.directory_id and user_id = u.id
+      union
+      select s.group_id, false from reach r join scim_group_subgroups s
+      on s.workspace_id = u.workspace_id and s.directory_id = u.directory_id and s.subgroup_id = r.group_id)
+    select r.group_id::text as value, of_group.display_name as display,
+           case when bool_or(r.is_direct) then 'direct' else 'indirect' end as type
+    from reach r join scim_groups of_group
+    on of_group.workspace_id = u.workspace_id and of_group.directory_id = u.directory_id and of_group.id = r.group_id
+    group by r.group_id, of_group.display_name) as entry`
   return { attribute, source, find: rowOperand, relation }
 }

@@ -81,15 +81,19 @@ const bob = await makeUser({
   title: '',
   emails: [{ value: 'BOB@example.com' }],
 })
-const cy = await makeUser({ userName: 'cy%@example.com', roles: [{ value: 'head', primary: false }] })
+const cy = await makeUser({
+  userName: 'cy%@example.com',
+  displayName: 'Παπαδόπουλος',
+  roles: [{ value: 'head', primary: false }],
+})
 const inner = await makeGroup('Inner', [bob])
 const outer = await makeGroup('Outer', [ann, inner])
-const users: ScimResource[] = [ann, bob, cy].map(user => ({
-  ...user,
-  groups: [inner, outer]
-    .filter(({ members }) => (members as { value: string }[]).some(({ value }) => value === user.id))
-    .map(({ id, displayName }) => ({ value: id, display: displayName, type: 'direct' })),
-}))
+const inGroup = ({ id, displayName }: ScimResource, type: string) => ({ value: id, display: displayName, type })
+const users: ScimResource[] = [
+  { ...ann, groups: [inGroup(outer, 'direct')] },
+  { ...bob, groups: [inGroup(inner, 'direct'), inGroup(outer, 'indirect')] },
+  { ...cy, groups: [] },
+]
 const groups: ScimResource[] = [inner, outer]
 
 /** What the filter finds in SQL must be what it selects in memory. */
@@ -109,6 +113,9 @@ t.test('filters on users find whom the RFC says', async t => {
     ['userName ew "EXAMPLE.com"', [ann, bob, cy]],
     ['userName gt "b"', [bob, cy]],
     ['displayName sw "ÜNÏ"', [ann]],
+    ['displayName eq "ΠΑΠΑΔΌΠΟΥΛΟΣ"', [cy]],
+    ['displayName ew "ος"', [cy]],
+    ['displayName co "πουλοσ"', [cy]],
     ['active eq false', [bob]],
     ['active ne false', [ann, cy]],
     ['active eq "True"', [ann, cy]],
@@ -144,9 +151,13 @@ t.test('filters on users find whom the RFC says', async t => {
     ['meta.lastModified lt "2026-01-31T12:00:00.5001Z"', [ann, bob, cy]],
     ['meta.resourceType eq "User" and meta pr', [ann, bob, cy]],
     ['schemas eq "urn:ietf:params:scim:schemas:extension:enterprise:2.0:user"', [ann]],
-    [`groups.value eq "${String(outer.id)}"`, [ann]],
+    [`groups.value eq "${String(outer.id)}"`, [ann, bob]],
+    [`groups[value eq "${String(outer.id)}" and type eq "direct"]`, [ann]],
+    ['groups.type eq "indirect"', [bob]],
+    ['groups[display eq "outer" and type eq "indirect"]', [bob]],
     [`groups[value eq "${String(inner.id)}" and display eq "inner"]`, [bob]],
     ['groups.display co "n"', [bob]],
+    ['groups.display co "OUT"', [ann, bob]],
     ['not (groups pr)', [cy]],
     ['userName eq "a\\u0000b"', []],
     ['title ne "\\u0000"', [ann, bob, cy]],
