@@ -41,6 +41,10 @@ export const initiateRoutes: FastifyPluginAsyncZodOpenApi<InitiateOptions> = asy
   problemErrors(app)
   readForms(app)
   app.addHook('onRequest', async (_request, reply) => setBrowserHeaders(config, reply))
+  app.addHook('preValidation', async request => {
+    request.query = withoutRepeats(request.query as Parameters)
+    if (request.body !== undefined) request.body = withoutRepeats(request.body as Parameters)
+  })
   const visits = createRateLimit({ perMinute: config.loginStartsPerMinute })
   const url = '/sso/:workspaceId/initiate'
 
@@ -87,6 +91,28 @@ export const initiateRoutes: FastifyPluginAsyncZodOpenApi<InitiateOptions> = asy
     const returnTo = returnToOrFrontPage(target, config.frontendOrigins)
     return reply.redirect(initiatedUrl(config, { workspaceId, returnTo, loginHint: hint || undefined }), 303)
   }
+}
+
+type Parameters = Record<string, string | string[]>
+
+/**
+ * Portals append `iss` to a link that has it already (OneLogin and JumpCloud take plain links, which the guide gives with it).
+ * A parameter that comes again with the same value says nothing new.
+ * @throws {AppError} `sso_issuer_mismatch`, `invalid` where the values differ
+ */
+function withoutRepeats(parameters: Parameters): Record<string, string> {
+  const entries = Object.entries(parameters).map(([name, values]) => {
+    const [value = '', ...more] = new Set([values].flat())
+    if (more.length === 0) return [name, value] as const
+    const again = `${name} is there more than once, with different values.`
+    throw name === 'iss'
+      ? new AppError(
+          'sso_issuer_mismatch',
+          `${again} Register the address of this page with the issuer of this workspace, or without any.`,
+        )
+      : new AppError('invalid', `${again} Send it once.`)
+  })
+  return Object.fromEntries(entries)
 }
 
 /** Made for each route: the description of one must not share objects with that of the other. */

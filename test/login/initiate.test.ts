@@ -89,7 +89,30 @@ t.test('oidc-tpi-002: a target that is not ours means the front page', async t =
   }
 })
 
-t.test('the page is not framed, kept or named in a Referer, and takes no repeated parameter', async t => {
+t.test('a portal may append iss to a link that has it already; two different ones start nothing', async t => {
+  const acme = await makeAcme()
+  const url = `/sso/${acme.workspaceId}/initiate`
+  const form = { 'content-type': 'application/x-www-form-urlencoded' }
+  const send = async (parameters: string) => [
+    await app.inject({ url: `${url}?${parameters}` }),
+    await app.inject({ method: 'POST', url, headers: form, payload: parameters }),
+  ]
+  const iss = `iss=${encodeURIComponent(idp.issuer)}`
+  for (const reply of await send(`${iss}&${iss}&login_hint=ana&login_hint=ana&${iss}&extra=1&extra=1`)) {
+    t.equal(reply.statusCode, 303)
+    t.equal(new URL(reply.headers.location!).searchParams.get('login_hint'), 'ana')
+  }
+  for (const other of ['iss=https://evil.example', 'iss=', `iss=${encodeURIComponent(`${idp.issuer}/`)}`]) {
+    for (const reply of [...(await send(`${iss}&${other}`)), ...(await send(`${other}&${iss}`))]) {
+      t.match(reply.json(), { status: 400, code: 'sso_issuer_mismatch', detail: /^iss is there more than once/ }, other)
+    }
+  }
+  for (const reply of await send(`${iss}&login_hint=ana&login_hint=bea`)) {
+    t.match(reply.json(), { status: 400, code: 'invalid', detail: /^login_hint is there more than once/ })
+  }
+})
+
+t.test('the page is not framed, kept or named in a Referer, and takes no JSON', async t => {
   const acme = await makeAcme()
   const { headers } = await byGet(acme, good)
   t.match(headers, {
@@ -99,8 +122,6 @@ t.test('the page is not framed, kept or named in a Referer, and takes no repeate
     'cache-control': 'no-store',
     'strict-transport-security': /max-age=/,
   })
-  const url = `/sso/${acme.workspaceId}/initiate?iss=${encodeURIComponent(idp.issuer)}&iss=https://evil.example`
-  t.match((await app.inject({ url })).json(), { status: 400, code: 'invalid' })
   const json = { method: 'POST', url: `/sso/${acme.workspaceId}/initiate`, payload: good } as const
   t.equal((await app.inject(json)).json().code, 'unsupported_media_type')
 })
