@@ -177,7 +177,7 @@ export async function buildApp({
     await settings.register(ssoRoutes, { config, db, box, providers })
     await settings.register(credentialRoutes, { db, box })
     await settings.register(loginTestRoutes, { config, db, box, providers })
-    await settings.register(enforcementRoutes, { config, db })
+    await settings.register(enforcementRoutes, { config, db, box })
     await settings.register(signInPolicyRoutes, { config, db })
   })
 

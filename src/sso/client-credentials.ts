@@ -21,16 +21,20 @@ export interface ClientCredential {
   acceptedAt: string | null
   /** Since when the provider refuses it. */
   refusedAt: string | null
+  /** SEAL_KEYS has the key that sealed it. */
+  isReadable: boolean
   createdAt: string
 }
 
 /** The live credentials of a workspace, in the order in which they are tried: at most two of each kind. */
-export async function listCredentials(db: Db, workspaceId: string): Promise<ClientCredential[]> {
-  const { rows } = await sql<ClientCredential>`
-    SELECT id, CASE WHEN public_jwk IS NULL THEN 'secret' ELSE 'key' END AS kind, public_jwk ->> 'kid' AS "keyId",
+export async function listCredentials(db: Db, box: SecretBox, workspaceId: string): Promise<ClientCredential[]> {
+  const { rows } = await sql<Omit<ClientCredential, 'isReadable'> & { sealed: Buffer }>`
+    SELECT id, sealed, CASE WHEN public_jwk IS NULL THEN 'secret' ELSE 'key' END AS kind, public_jwk ->> 'kid' AS "keyId",
            expires_at AS "expiresAt", accepted_at AS "acceptedAt", refused_at AS "refusedAt", created_at AS "createdAt"
       FROM sso_client_credentials WHERE workspace_id = ${workspaceId} ORDER BY id DESC`.execute(db)
-  return rows
+  return rows.map(({ sealed, ...row }) => {
+    return { ...row, isReadable: box.find(sealed, credentialContext(workspaceId, row.id)) !== undefined }
+  })
 }
 
 /** The public halves of a workspace's keys, as its provider fetches them: none where it has no keys, or does not exist. */
@@ -98,6 +102,7 @@ async function makeRoom(
 
 export interface CredentialChange {
   workspaceId: string
+  box: SecretBox
   actor: Actor
 }
 
@@ -113,22 +118,19 @@ export async function addSecret(db: Db, { actor, ...secret }: NewSecret & { acto
  * Adds a key: published at once, tried first, the one before being the fallback until the provider has taken the new one.
  * @throws {AppError} `sso_not_configured`
  */
-export async function addKey(
-  db: Db,
-  { box, ...change }: CredentialChange & { box: SecretBox },
-): Promise<ClientCredential> {
-  return add(db, change, trx => insertKey(trx, { ...change, box }))
+export async function addKey(db: Db, change: CredentialChange): Promise<ClientCredential> {
+  return add(db, change, trx => insertKey(trx, change))
 }
 
 async function add(
   db: Db,
-  { workspaceId, actor }: CredentialChange,
+  { workspaceId, box, actor }: CredentialChange,
   insert: (trx: Trx) => Promise<string>,
 ): Promise<ClientCredential> {
   return db.transaction().execute(async trx => {
     await getSsoConfig(trx, workspaceId)
     const id = await insert(trx)
-    const added = await getCredential(trx, { workspaceId, id })
+    const added = await getCredential(trx, box, { workspaceId, id })
     const { kind, keyId, expiresAt } = added
     await recordActivity(trx, {
       workspaceId,
@@ -147,8 +149,12 @@ interface CredentialKey {
 }
 
 /** @throws {AppError} `not_found` */
-export async function getCredential(db: Db, { workspaceId, id }: CredentialKey): Promise<ClientCredential> {
-  const found = (await listCredentials(db, workspaceId)).find(each => each.id === id)
+export async function getCredential(
+  db: Db,
+  box: SecretBox,
+  { workspaceId, id }: CredentialKey,
+): Promise<ClientCredential> {
+  const found = (await listCredentials(db, box, workspaceId)).find(each => each.id === id)
   if (!found) throw new AppError('not_found', 'There is no such client secret or key. It may have been replaced.')
   return found
 }
@@ -159,9 +165,9 @@ export async function getCredential(db: Db, { workspaceId, id }: CredentialKey):
  */
 export async function changeExpiry(
   trx: Trx,
-  { workspaceId, id, expiresAt, actor }: CredentialChange & { id: string; expiresAt: string | null },
+  { workspaceId, box, id, expiresAt, actor }: CredentialChange & { id: string; expiresAt: string | null },
 ): Promise<ClientCredential> {
-  const before = await getCredential(trx, { workspaceId, id })
+  const before = await getCredential(trx, box, { workspaceId, id })
   if (before.expiresAt === expiresAt) return before
   await trx
     .updateTable('sso_client_credentials')
@@ -176,7 +182,7 @@ export async function changeExpiry(
     target: { type: 'sso_credential', id },
     detail: { expiresAt: { before: before.expiresAt, after: expiresAt } },
   })
-  return getCredential(trx, { workspaceId, id })
+  return getCredential(trx, box, { workspaceId, id })
 }
 
 /**
@@ -186,12 +192,12 @@ export async function changeExpiry(
  */
 export async function deleteCredential(
   trx: Trx,
-  { workspaceId, id, actor }: CredentialChange & { id: string },
+  { workspaceId, box, id, actor }: CredentialChange & { id: string },
 ): Promise<void> {
   const { tokenAuthMethod, enforcedAt } = await getSsoConfig(trx, workspaceId)
-  const { kind, keyId } = await getCredential(trx, { workspaceId, id })
+  const { kind, keyId } = await getCredential(trx, box, { workspaceId, id })
   const inUse = kind === (tokenAuthMethod === 'private_key_jwt' ? 'key' : 'secret')
-  const others = (await listCredentials(trx, workspaceId)).filter(each => each.kind === kind && each.id !== id)
+  const others = (await listCredentials(trx, box, workspaceId)).filter(each => each.kind === kind && each.id !== id)
   if (inUse && others.length === 0) {
     throw new AppError('conflict', 'Nobody could sign in without it. Add its successor first.')
   }
@@ -207,9 +213,9 @@ export async function deleteCredential(
   await recordActivity(trx, { workspaceId, action: 'sso_credential.deleted', actor, target, detail })
 }
 
-/** Whether the provider has taken a credential, and not refused it since. */
-export function works({ acceptedAt, refusedAt }: Pick<ClientCredential, 'acceptedAt' | 'refusedAt'>): boolean {
-  return acceptedAt !== null && refusedAt === null
+/** Whether the provider has taken a credential, and not refused it since, and it can still be sent. */
+export function works({ acceptedAt, refusedAt, isReadable }: ClientCredential): boolean {
+  return acceptedAt !== null && refusedAt === null && isReadable
 }
 
 /** The secrets or keys of a workspace for a way of authenticating, opened: of the two lists one is empty. */

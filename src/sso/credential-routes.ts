@@ -17,6 +17,9 @@ const credential = z
     expiresAt: secretExpiresAt,
     acceptedAt: z.iso.datetime().nullable().meta({ description: 'When the provider first took it' }),
     refusedAt: z.iso.datetime().nullable().meta({ description: 'Since when the provider refuses it' }),
+    isReadable: z.boolean().meta({
+      description: 'False where SEAL_KEYS of this service does not have its key any more: add it again',
+    }),
     createdAt: z.iso.datetime(),
   })
   .meta({ id: 'SsoCredential', description: 'A client secret or key: never the secret or private key itself' })
@@ -49,7 +52,7 @@ export const credentialRoutes: FastifyPluginAsyncZodOpenApi<{ db: Db; box: Secre
     },
     async request => {
       await getSsoConfig(db, request.params.workspaceId)
-      return { items: await listCredentials(db, request.params.workspaceId) }
+      return { items: await listCredentials(db, box, request.params.workspaceId) }
     },
   )
 
@@ -91,7 +94,7 @@ export const credentialRoutes: FastifyPluginAsyncZodOpenApi<{ db: Db; box: Secre
     },
     async request => {
       const { workspaceId, credentialId } = request.params
-      const change = { workspaceId, id: credentialId, ...request.body, actor: actorOf(request) }
+      const change = { workspaceId, box, id: credentialId, ...request.body, actor: actorOf(request) }
       return db.transaction().execute(trx => changeExpiry(trx, change))
     },
   )
@@ -112,7 +115,7 @@ export const credentialRoutes: FastifyPluginAsyncZodOpenApi<{ db: Db; box: Secre
     },
     async (request, reply) => {
       const { workspaceId, credentialId } = request.params
-      const change = { workspaceId, id: credentialId, actor: actorOf(request) }
+      const change = { workspaceId, box, id: credentialId, actor: actorOf(request) }
       await db.transaction().execute(trx => deleteCredential(trx, change))
       return reply.code(204).send()
     },

@@ -8,6 +8,7 @@ import { problemResponses } from '../http/problem.ts'
 import { createRecoveryCodes, getRecoveryCodesStatus } from '../members/recovery-codes.ts'
 import { idPageQuery, pageOf } from '../page.ts'
 import { enforceSso, getEnforcement, liftEnforcement, listLockedOut } from './enforcement.ts'
+import type { SecretBox } from './secret-box.ts'
 
 const lockedOut = z
   .object({
@@ -53,9 +54,9 @@ const order = z.strictObject({
 })
 
 /** That nobody enters the workspace by anything but SSO; guarded by the scope that they are registered in. */
-export const enforcementRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db }> = async (
+export const enforcementRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db; box: SecretBox }> = async (
   app,
-  { config, db },
+  { config, db, box },
 ) => {
   const url = '/v1/workspaces/:workspaceId/sso-config'
   const shared = { tags: ['SSO'], security: [{ assistToken: [] }], params: workspaceParams }
@@ -71,7 +72,7 @@ export const enforcementRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; d
         response: { 200: enforcement, ...problemResponses('sso_not_configured') },
       },
     },
-    async request => getEnforcement(db, { ...request.params, actor: actorOf(request), roles }),
+    async request => getEnforcement(db, { ...request.params, box, actor: actorOf(request), roles }),
   )
 
   app.get(
@@ -104,13 +105,14 @@ export const enforcementRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; d
             'sso_disabled',
             'sso_not_proven',
             'sso_recovery_missing',
+            'sso_secret_missing',
             'sso_not_safe',
             'sso_members_locked_out',
           ),
         },
       },
     },
-    async request => enforceSso(db, { ...request.params, ...request.body, actor: actorOf(request), roles }),
+    async request => enforceSso(db, { ...request.params, ...request.body, box, actor: actorOf(request), roles }),
   )
 
   app.delete(

@@ -10,6 +10,7 @@ import { toPage, type Page } from '../page.ts'
 import { listDomains } from '../workspaces/domains.ts'
 import { listCredentials, works, type ClientCredential } from './client-credentials.ts'
 import { isProvenBy, provesNow } from './login-tests.ts'
+import type { SecretBox } from './secret-box.ts'
 import { findSsoConfig, getSsoConfig, type StoredSsoConfig } from './sso-config.ts'
 
 /** One condition of a safe enforcement. */
@@ -50,6 +51,7 @@ export interface Enforcement {
 
 interface EnforcementQuestion {
   workspaceId: string
+  box: SecretBox
   actor: Actor
   /** The roles of the configuration, lowest first. */
   roles: readonly string[]
@@ -71,7 +73,7 @@ export async function getEnforcement(db: Db, question: EnforcementQuestion): Pro
 
 async function judge(
   db: Db,
-  { workspaceId, actor, roles, config }: EnforcementQuestion & { config: StoredSsoConfig },
+  { workspaceId, box, actor, roles, config }: EnforcementQuestion & { config: StoredSsoConfig },
 ): Promise<EnforcementVerdict> {
   const { rows } = await sql<{ count: number }>`
     SELECT count(*)::int AS count FROM (${lockedOutSql(workspaceId, roles)}) l`.execute(db)
@@ -80,7 +82,7 @@ async function judge(
     checkEnabled(config),
     await checkProven(db, { workspaceId, actor, version: config.version }),
     checkRecovery(await countRecoverableOwners(db, workspaceId)),
-    checkCredentials(config, await listCredentials(db, workspaceId)),
+    checkCredentials(config, await listCredentials(db, box, workspaceId)),
     await checkDomains(db, workspaceId, config),
     checkMembers(lockedOutMembers),
   ]
@@ -126,7 +128,16 @@ function checkRecovery(owners: number): EnforcementCheck {
 function checkCredentials({ tokenAuthMethod }: StoredSsoConfig, all: ClientCredential[]): EnforcementCheck {
   const name = 'client_credential'
   const kind = tokenAuthMethod === 'private_key_jwt' ? 'key' : 'secret'
-  const working = all.filter(each => each.kind === kind).find(works)
+  const live = all.filter(each => each.kind === kind)
+  const working = live.find(works)
+  if (live.length > 0 && live.every(each => !each.isReadable)) {
+    const message = `The client ${kind} cannot be read any more: SEAL_KEYS of this service lacks the key that sealed it.`
+    const fix =
+      kind === 'key'
+        ? 'Make a new key (POST …/sso-config/credentials), or have the operator bring the old SEAL_KEYS back.'
+        : 'Enter the secret again (PATCH …/sso-config), or have the operator bring the old SEAL_KEYS back.'
+    return { name, result: 'fail', message, fix, code: 'sso_secret_missing' }
+  }
   if (!working) {
     const message = `The provider has not taken the client ${kind} yet, or refuses it.`
     return {
@@ -264,7 +275,10 @@ export async function enforceSso(db: Db, change: EnforcementChange): Promise<Enf
  * Lifts the enforcement: an act of its own, never a side effect. Lifting it again changes nothing.
  * @throws {AppError} `sso_not_configured`; `forbidden` unless an owner, also by a recovery session, or a back-end
  */
-export async function liftEnforcement(db: Db, { workspaceId, actor, roles }: EnforcementQuestion): Promise<void> {
+export async function liftEnforcement(
+  db: Db,
+  { workspaceId, actor, roles }: Omit<EnforcementQuestion, 'box'>,
+): Promise<void> {
   if (actor.type !== 'service') requireOwner(actor, roles)
   await db.transaction().execute(async trx => {
     const config = await lockConfig(trx, workspaceId)

@@ -137,7 +137,7 @@ async function store(dependencies: SsoDependencies, write: Write): Promise<Saved
     const added = await chooseCredentials(trx, credentialWrite)
     const { clientSecretExpiresAt: expiresAt } = write
     if (added.knownId !== undefined && expiresAt !== undefined) {
-      await changeExpiry(trx, { workspaceId, id: added.knownId, expiresAt, actor })
+      await changeExpiry(trx, { workspaceId, box, id: added.knownId, expiresAt, actor })
     }
     if (added.secret !== undefined) changed.push('clientSecret')
     if (added.needsKey) changed.push('clientKey')

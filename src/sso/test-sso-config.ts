@@ -4,6 +4,7 @@ import type { Db } from '../db/database.ts'
 import { AppError, type ErrorCode } from '../errors.ts'
 import type { ProviderCheck } from '../oidc/provider.ts'
 import { checkDomainsFit, checkDomainsFree, parseAllowedDomains } from './allowed-domains.ts'
+import { listCredentials, type ClientCredential } from './client-credentials.ts'
 import type { SsoDependencies } from './save-sso-config.ts'
 import { findSsoConfig, notConfigured, type SsoSettings, type StoredSsoConfig } from './sso-config.ts'
 
@@ -31,7 +32,7 @@ export interface SsoTestInput {
  * @throws {AppError} `sso_not_configured` where there is neither a draft issuer nor a saved one
  */
 export async function testSsoConfig(
-  { db, providers, config }: Omit<SsoDependencies, 'box'>,
+  { db, box, providers, config }: SsoDependencies,
   { workspaceId, draft, actor }: SsoTestInput,
 ): Promise<SsoTest> {
   const stored = await findSsoConfig(db, workspaceId)
@@ -46,7 +47,7 @@ export async function testSsoConfig(
       await checkDomainsFree(db, workspaceId, parsed)
       return parsed
     }),
-    checkSecret(stored, issuer),
+    checkSecret(stored, { issuer, credentials: await listCredentials(db, box, workspaceId) }),
   ]
   const failed = checks.filter(check => check.result === 'fail')
   await recordTest(db, { workspaceId, issuer, failed, actor })
@@ -67,8 +68,23 @@ async function checkDomains(parse: () => Promise<string[]>): Promise<SsoCheck> {
 }
 
 /** Whether the provider accepts it shows at a sign-in only (or a login test): it is asked for with a code. */
-function checkSecret(stored: StoredSsoConfig | undefined, issuer: string): SsoCheck {
+function checkSecret(
+  stored: StoredSsoConfig | undefined,
+  { issuer, credentials }: { issuer: string; credentials: ClientCredential[] },
+): SsoCheck {
   const name = 'client_secret'
+  const kind = stored?.tokenAuthMethod === 'private_key_jwt' ? 'key' : 'secret'
+  const own = credentials.filter(each => each.kind === kind)
+  if (stored?.issuer === issuer && own.length > 0 && !own.some(each => each.isReadable)) {
+    const message = `The client ${kind} cannot be read any more: SEAL_KEYS of this service lacks the key that sealed it.`
+    return {
+      name,
+      result: 'fail',
+      message,
+      fix: 'Enter the secret again, or make a new key.',
+      code: 'sso_secret_missing',
+    }
+  }
   if (stored?.tokenAuthMethod === 'private_key_jwt') {
     return { name, result: 'pass', message: 'This service proves itself by a key of its own, published at jwksUri.' }
   }

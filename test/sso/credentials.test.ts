@@ -274,8 +274,24 @@ t.test('where SEAL_KEYS are lost, a workspace enters its secret again, and every
   t.equal(logout.statusCode, 200, 'logout tokens are obeyed')
   t.equal((await other.get('/v1/session')).statusCode, 401)
 
+  const listed = await after.inject({ url: `${url}/sso-config/credentials`, headers })
+  t.match(listed.json().items, [{ kind: 'secret', acceptedAt: String, refusedAt: null, isReadable: false }])
+  const checkOf = async (name: string, { method, path }: { method: 'GET' | 'POST'; path: string }) => {
+    const reply = (await after.inject({ method, url: `${url}/sso-config/${path}`, headers })).json()
+    return (reply.verdict ?? reply).checks.find((each: { name: string }) => each.name === name)
+  }
+  const unreadable = { result: 'fail', code: 'sso_secret_missing', message: /cannot be read any more: SEAL_KEYS/ }
+  t.match(await checkOf('client_credential', { method: 'GET', path: 'enforcement' }), unreadable)
+  t.match(await checkOf('client_secret', { method: 'POST', path: 'test' }), unreadable)
+
   const payload = { clientSecret: 'acme-secret' }
   const saved = await after.inject({ method: 'PATCH', url: `${url}/sso-config`, headers, payload })
   t.equal(saved.statusCode, 200)
+  t.match(
+    await checkOf('client_credential', { method: 'GET', path: 'enforcement' }),
+    { result: 'fail', code: 'sso_not_safe', message: /not taken the client secret yet/ },
+    'the new one waits for its first sign-in',
+  )
   t.ok((await makeBrowser(later).signIn(acme)).exchangeCode)
+  t.match(await checkOf('client_credential', { method: 'GET', path: 'enforcement' }), { result: 'warn' })
 })
