@@ -19,7 +19,7 @@ import { healthRoutes } from './http/health.ts'
 import { logRequests } from './http/log.ts'
 import { problemErrors, sendProblem } from './http/problem.ts'
 import { answerConnectionError, maxHeaderBytes, refuseEncodedBodies } from './http/raw-requests.ts'
-import { toAppError } from './http/refusal.ts'
+import { maxBodyBytes, toAppError } from './http/refusal.ts'
 import { refuseUnreadInput } from './http/unread-input.ts'
 import { zodCompilers } from './http/validation.ts'
 import { createAccessTokens } from './login/access-tokens.ts'
@@ -76,7 +76,7 @@ export async function buildApp({
     genReqId: uuid7,
     schemaController: { compilersFactory: zodCompilers },
     trustProxy: config.trustedProxies.length > 0 ? config.trustedProxies : false,
-    bodyLimit: 262_144,
+    bodyLimit: maxBodyBytes,
     forceCloseConnections: 'idle',
     // Longer than identity providers and load balancers keep idle connections, so that the client closes first.
     keepAliveTimeout: 75_000,

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 
 /** Forms are small here, and come from strangers. */
-const maxBytes = 32_768
+export const maxFormBytes = 32_768
 
 /**
  * Reads form bodies in a scope, as pages and identity providers post them, and nothing else. A field that repeats comes
@@ -9,7 +9,7 @@ const maxBytes = 32_768
  */
 export function readForms(scope: FastifyInstance): void {
   scope.removeAllContentTypeParsers()
-  const options = { parseAs: 'string', bodyLimit: maxBytes } as const
+  const options = { parseAs: 'string', bodyLimit: maxFormBytes } as const
   scope.addContentTypeParser<string>(
     'application/x-www-form-urlencoded',
     options,

@@ -130,9 +130,12 @@ const titles: Record<number, string> = {
   503: 'Service Unavailable',
 }
 
-/** Answers every error of a scope, and every route it does not have, as problem+json. */
-export function problemErrors(scope: FastifyInstance): void {
-  scope.setErrorHandler((error, request, reply) => sendProblem(toAppError(error), request, reply))
+/**
+ * Answers every error of a scope, and every route it does not have, as problem+json.
+ * @param bodyLimit of the scope, in bytes; absent: that of the app
+ */
+export function problemErrors(scope: FastifyInstance, bodyLimit?: number): void {
+  scope.setErrorHandler((error, request, reply) => sendProblem(toAppError(error, bodyLimit), request, reply))
 }
 
 /** Sends one refusal as application/problem+json. */

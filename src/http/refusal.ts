@@ -2,11 +2,15 @@ import type { FastifyError } from 'fastify'
 import { databaseRefusal } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 
+/** Of a request to the API, where its scope sets no limit of its own. */
+export const maxBodyBytes = 262_144
+
 /**
  * Any thrown value as the one kind of refusal that the edges shape into an answer. What nobody foresaw becomes
  * `internal`, with the original as its cause for the log and nothing of it for the caller.
+ * @param bodyLimit of the scope, in bytes
  */
-export function toAppError(error: unknown): AppError {
+export function toAppError(error: unknown, bodyLimit = maxBodyBytes): AppError {
   if (error instanceof AppError) return error
   const { code, statusCode, message } = error as FastifyError
   // As Node says it of a body; a database that hangs up has the same code.
@@ -20,7 +24,10 @@ export function toAppError(error: unknown): AppError {
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
       return new AppError('unsupported_media_type', 'Send the body as application/json.')
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
-      return new AppError('body_too_large', 'The request body is larger than this endpoint takes.')
+      return new AppError(
+        'body_too_large',
+        `The request body is larger than the ${bodyLimit} bytes that are taken here.`,
+      )
     case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
       return new AppError('invalid', 'Content-Length does not match the body.')
     case 'FST_ERR_ASYNC_CONSTRAINT':

@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { recordRefusal } from '../activity/activity.ts'
 import type { Config } from '../config.ts'
 import { AppError, type ErrorCode } from '../errors.ts'
-import { readForms } from '../http/forms.ts'
+import { maxFormBytes, readForms } from '../http/forms.ts'
 import { workspaceParams } from '../http/params.ts'
 import { logRefusal, problemStatus } from '../http/problem.ts'
 import { toAppError } from '../http/refusal.ts'
@@ -38,7 +38,7 @@ export const backchannelLogoutRoutes: FastifyPluginAsyncZodOpenApi<LogoutDepende
   readForms(app)
   app.addHook('onRequest', async (_request, reply) => void reply.header('cache-control', 'no-store'))
   app.setErrorHandler((error, request, reply) => {
-    const refusal = toAppError(error)
+    const refusal = toAppError(error, maxFormBytes)
     const status = ownFaults.has(problemStatus[refusal.code]) ? problemStatus[refusal.code] : 400
     logRefusal(refusal, status, request)
     if (refusal.retryAfter !== undefined) reply.header('retry-after', String(refusal.retryAfter))

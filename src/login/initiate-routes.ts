@@ -5,7 +5,7 @@ import type { Config } from '../config.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { setBrowserHeaders } from '../http/browser-headers.ts'
-import { readForms } from '../http/forms.ts'
+import { maxFormBytes, readForms } from '../http/forms.ts'
 import { loginHint, workspaceParams } from '../http/params.ts'
 import { problemErrors, problemResponses } from '../http/problem.ts'
 import type { SecretBox } from '../sso/secret-box.ts'
@@ -38,7 +38,7 @@ export interface InitiateOptions {
  * front-end's page makes a verifier, and then begins a sign-in like any other, with state, nonce and PKCE of its own.
  */
 export const initiateRoutes: FastifyPluginAsyncZodOpenApi<InitiateOptions> = async (app, { config, db, box }) => {
-  problemErrors(app)
+  problemErrors(app, maxFormBytes)
   readForms(app)
   app.addHook('onRequest', async (_request, reply) => setBrowserHeaders(config, reply))
   app.addHook('preValidation', async request => {

@@ -32,8 +32,9 @@ export async function scim(app: FastifyInstance, { config, db, box }: ScimPlugin
   const authenticator = createAuthenticator(db)
   const limits = createLimits(config)
   app.decorateRequest('caller', null)
-  readScimBodies(app, config.scimMaxBodyBytes)
-  app.setErrorHandler((error, request, reply) => sendRefusal({ db, authenticator }, error, request, reply))
+  const { scimMaxBodyBytes: bodyLimit } = config
+  readScimBodies(app, bodyLimit)
+  app.setErrorHandler((error, request, reply) => sendRefusal({ db, authenticator, bodyLimit }, error, request, reply))
 
   await app.register(
     async directory => {
@@ -116,12 +117,12 @@ function refuseTheRest(app: FastifyInstance): void {
 }
 
 async function sendRefusal(
-  { db, authenticator }: { db: Db; authenticator: Authenticator },
+  { db, authenticator, bodyLimit }: { db: Db; authenticator: Authenticator; bodyLimit: number },
   error: unknown,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const refusal = toScimRefusal(error)
+  const refusal = toScimRefusal(error, bodyLimit)
   const status = scimStatus(refusal.code)
   logRefusal(refusal, status, request)
   const recorded =

@@ -124,6 +124,7 @@ t.test('the page is not framed, kept or named in a Referer, and takes no JSON', 
   })
   const json = { method: 'POST', url: `/sso/${acme.workspaceId}/initiate`, payload: good } as const
   t.equal((await app.inject(json)).json().code, 'unsupported_media_type')
+  t.match((await byPost(acme, { iss: 'x'.repeat(32_768) })).json(), { status: 413, detail: /than the 32768 bytes/ })
 })
 
 t.test('a workspace without a configuration is told so, and a flood is limited', async t => {

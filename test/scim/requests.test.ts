@@ -460,5 +460,5 @@ t.test('a client that hangs up leaves room for others, also before its token was
 t.test('bodies have a limit, and what exceeds it is a SCIM 413', async t => {
   const { send } = await makeDirectory(t, { settings: { SCIM_MAX_BODY_BYTES: '65536' } })
   const reply = await send('POST', '/Users', { body: { schemas: [USER], userName: 'ana', title: 'x'.repeat(70_000) } })
-  t.match(reply.json(), { status: '413', schemas: [ERROR] })
+  t.match(reply.json(), { status: '413', schemas: [ERROR], detail: /larger than the 65536 bytes/ })
 })

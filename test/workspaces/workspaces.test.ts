@@ -37,6 +37,8 @@ t.test('bad input is refused by its own code and changes nothing', async t => {
     t.equal(reply.headers['content-type'], 'application/problem+json')
     t.ok(reply.json().requestId)
   }
+  const large = (await put({ name: 'a'.repeat(262_144) })).json()
+  t.match(large, { status: 413, detail: 'The request body is larger than the 262144 bytes that are taken here.' })
   t.same(await db.selectFrom('workspaces').selectAll().execute(), [])
   t.same(await db.selectFrom('activity_entries').selectAll().execute(), [])
 })
