@@ -16,7 +16,7 @@ import { authenticator, guardSettings, guardWorkspace } from './http/admin-auth.
 import { assistTokenVerifier } from './http/assist-token.ts'
 import { docsRoutes } from './http/docs.ts'
 import { healthRoutes } from './http/health.ts'
-import { logRequests } from './http/log.ts'
+import { logRequests, requestLogger } from './http/log.ts'
 import { problemErrors, sendProblem } from './http/problem.ts'
 import { answerConnectionError, maxHeaderBytes, refuseEncodedBodies } from './http/raw-requests.ts'
 import { maxBodyBytes, toAppError } from './http/refusal.ts'
@@ -72,6 +72,7 @@ export async function buildApp({
 }: AppOptions): Promise<FastifyInstance> {
   const app = fastify({
     loggerInstance: logger,
+    childLoggerFactory: requestLogger,
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: uuid7,
     schemaController: { compilersFactory: zodCompilers },

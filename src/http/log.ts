@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import { pino, type DestinationStream, type Logger } from 'pino'
 
 /** Wherever one of these is logged, at the top or one or two levels down, its value is not. */
@@ -58,8 +58,33 @@ function describeError(error: unknown): unknown {
   }
 }
 
-/** One line a request: at debug where it went well, so that a hot path does not pay for it. */
+/**
+ * A request's logger, made when the request first writes a line: most write none, and binding the request's id to a logger
+ * takes a search of it for secrets.
+ */
+export function requestLogger(logger: FastifyBaseLogger, bindings: Record<string, unknown>): FastifyBaseLogger {
+  let made: FastifyBaseLogger | undefined
+  const own = () => (made ??= logger.child(bindings))
+  const write =
+    (level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace') =>
+    (...line: unknown[]): void =>
+      own()[level](...(line as [string]))
+  return {
+    level: logger.level,
+    silent: () => {},
+    fatal: write('fatal'),
+    error: write('error'),
+    warn: write('warn'),
+    info: write('info'),
+    debug: write('debug'),
+    trace: write('trace'),
+    child: (...child) => own().child(...child),
+  }
+}
+
+/** One line a request: at debug, so that a hot path does not pay for it. */
 export function logRequests(app: FastifyInstance): void {
+  if (app.log.level !== 'debug' && app.log.level !== 'trace') return
   app.addHook('onResponse', async (request, reply) => {
     request.log.debug(
       {
