@@ -1,6 +1,7 @@
 import { Kysely, PostgresDialect, type LogEvent, type Transaction } from 'kysely'
 import pg from 'pg'
 import { AppError } from '../errors.ts'
+import { namedQuery, type NamedQuery, type NamedStatement, type Row } from './named-query.ts'
 import { statementNames } from './prepared.ts'
 import type { Database } from './tables.ts'
 
@@ -72,12 +73,21 @@ export function openDatabase({
  */
 class NamedClient extends pg.Client {
   override query(...args: unknown[]): never {
-    const [text, values] = args
-    const name = typeof text === 'string' ? statementNames.get(text) : undefined
-    const sent = name === undefined ? args : [{ name, text, values }]
-    const result: unknown = (super.query as (...sent: unknown[]) => unknown)(...sent)
+    const [text, values] = args as [text: string, values: unknown[]]
+    const name = statementNames.get(text)
+    const result =
+      name === undefined
+        ? (super.query as (...sent: unknown[]) => unknown)(...args)
+        : this.queryByName({ name, text, values })
     if (result instanceof Promise) result.catch((error: Error) => void (isSilence(error) && this.end()))
     return result as never
+  }
+
+  private queryByName(statement: NamedStatement): Promise<{ rows: Row[] }> {
+    return new Promise((resolve, reject) => {
+      const done: NamedQuery['callback'] = (error, rows = []) => (error ? reject(error) : resolve({ rows }))
+      super.query(namedQuery(statement, getTypeParser, done))
+    })
   }
 }
 
@@ -94,8 +104,8 @@ const parsers = new Map<number, (text: string) => unknown>([
   [pg.types.builtins.INT8, text => Number(text)],
 ])
 
-function getTypeParser(oid: Oid): unknown {
-  return parsers.get(oid) ?? pg.types.getTypeParser(oid, 'text')
+function getTypeParser(oid: Oid): (text: string) => unknown {
+  return parsers.get(oid) ?? (pg.types.getTypeParser(oid, 'text') as (text: string) => unknown)
 }
 
 /** `2026-01-01 00:00:00.5+00`, as Postgres prints it in UTC, as `2026-01-01T00:00:00.500Z`. */
