@@ -2,7 +2,6 @@ import { AppError } from '../errors.ts'
 import { groupEtag, locationOf, userEtag } from './answer.ts'
 import type { Mode, ResourceTypeName } from './attributes.ts'
 import { readIfMatch } from './conditions.ts'
-import { headerLeniencies } from './credential.ts'
 import { scimError, scimStatus, toScimRefusal, type ScimError } from './error.ts'
 import { createGroup, deleteGroup, patchGroup, replaceGroup } from './groups.ts'
 import { readPatch } from './patch.ts'
@@ -285,7 +284,6 @@ interface Done {
 async function dispatch(context: Context, method: Method, task: Task): Promise<Done> {
   const { type, id = '', data, ifMatch } = task
   const { mode } = context.caller
-  const leniencies = headerLeniencies(context.caller)
   if (id !== '' && !isResourceId(id)) {
     throw new AppError('not_found', `There is no ${type.toLowerCase()} of this id in this directory.`)
   }
@@ -294,24 +292,22 @@ async function dispatch(context: Context, method: Method, task: Task): Promise<D
     return { status: 204, id }
   }
   if (method === 'PATCH') {
-    const { operations, ...read } = readPatch(type, data, mode)
-    const patch = { id, ifMatch, operations, leniencies: [...leniencies, ...read.leniencies] }
+    const patch = { id, ifMatch, ...readPatch(type, data, mode) }
     if (type === 'User') return { status: 200, id, version: userEtag(await patchUser(context, patch)) }
     return { status: 200, id, version: groupEtag(await patchGroup(context, patch)) }
   }
   if (type === 'Group') {
-    const sent = { body: data, leniencies }
+    const sent = { body: data, leniencies: [] }
     if (method === 'PUT') {
       return { status: 200, id, version: groupEtag(await replaceGroup(context, { id, ifMatch, ...sent })) }
     }
     const group = await createGroup(context, sent)
     return { status: 201, id: group.id, version: groupEtag(group) }
   }
-  const { resource, ...read } = readResource(type, data, mode)
-  const sent = { resource, leniencies: [...leniencies, ...read.leniencies] }
+  const read = readResource(type, data, mode)
   if (method === 'PUT') {
-    return { status: 200, id, version: userEtag(await replaceUser(context, { id, ifMatch, ...sent })) }
+    return { status: 200, id, version: userEtag(await replaceUser(context, { id, ifMatch, ...read })) }
   }
-  const user = await createUser(context, sent)
+  const user = await createUser(context, read)
   return { status: 201, id: user.id, version: userEtag(user) }
 }

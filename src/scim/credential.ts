@@ -6,7 +6,6 @@ import { AppError } from '../errors.ts'
 import { readOpaqueToken } from '../opaque-token.ts'
 import { isUuid } from '../uuid7.ts'
 import type { Mode } from './attributes.ts'
-import type { Leniency } from './value.ts'
 
 /** The directory that a request speaks for, by a credential that was good a moment ago. */
 export interface Caller {
@@ -25,11 +24,6 @@ export type CallerKey = Pick<Caller, 'workspaceId' | 'directoryId' | 'credential
 
 export function callerKey({ workspaceId, directoryId, credentialId }: Caller): CallerKey {
   return { workspaceId, directoryId, credentialId }
-}
-
-/** What the headers of a request needed; no pointer into the body leads there. */
-export function headerLeniencies({ isBare = false }: Caller): Leniency[] {
-  return isBare ? [{ name: 'bearer_missing', pointer: '' }] : []
 }
 
 /**

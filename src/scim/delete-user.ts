@@ -8,7 +8,7 @@ import { allowed, callerKey, firstRow, type CallerKey } from './credential.ts'
 import { countSql } from './counters.ts'
 import { userEntrySql } from './user-member.ts'
 import { isUser, noUser } from './users.ts'
-import { versionConflict, type Context, type IfMatch } from './write.ts'
+import { leniencyText, versionConflict, type Context, type IfMatch } from './write.ts'
 
 type UserToDelete = CallerKey & { id: string }
 
@@ -38,12 +38,13 @@ const lockUser = prepared<UserToDelete, LockedUser>(
       FROM allowed a LEFT JOIN locked l ON true`,
 )
 
-const deleteLockedUser = prepared<UserToDelete & { requestId: string }, { entryId: number; isMapped: boolean }>(
-  'scim_user_delete',
-  ({ workspaceId, directoryId, id, requestId }) => {
-    const here = (table: RawBuilder<unknown>) =>
-      sql`${table}.workspace_id = ${workspaceId}::uuid AND ${table}.directory_id = ${directoryId}::uuid`
-    return sql`
+const deleteLockedUser = prepared<
+  UserToDelete & { requestId: string; leniencies: string | null },
+  { entryId: number; isMapped: boolean }
+>('scim_user_delete', ({ workspaceId, directoryId, id, requestId, leniencies }) => {
+  const here = (table: RawBuilder<unknown>) =>
+    sql`${table}.workspace_id = ${workspaceId}::uuid AND ${table}.directory_id = ${directoryId}::uuid`
+  return sql`
       WITH written AS (
         DELETE FROM scim_users u WHERE ${here(sql`u`)} AND u.id = ${id}::uuid
         RETURNING workspace_id, directory_id, id, member_id, external_id
@@ -68,7 +69,8 @@ const deleteLockedUser = prepared<UserToDelete & { requestId: string }, { entryI
           detail: sql`jsonb_build_object(
           'groupsLeft', (SELECT count(*) FROM memberships),
           'sessionsEnded', CASE WHEN EXISTS (SELECT FROM ended) THEN (SELECT count(*) FROM ended_sessions) END,
-          'keptLastOwner', CASE WHEN EXISTS (SELECT FROM leaving) AND NOT EXISTS (SELECT FROM ended) THEN true END)`,
+          'keptLastOwner', CASE WHEN EXISTS (SELECT FROM leaving) AND NOT EXISTS (SELECT FROM ended) THEN true END,
+          'leniencies', ${leniencies}::jsonb)`,
           from: sql`written w`,
         },
       )}),
@@ -79,8 +81,7 @@ const deleteLockedUser = prepared<UserToDelete & { requestId: string }, { entryI
                OR EXISTS (SELECT FROM members m JOIN written w ON w.member_id = m.id
                            WHERE m.workspace_id = ${workspaceId}::uuid AND m.claimed_groups <> '{}') AS "isMapped"
         FROM entry`
-  },
-)
+})
 
 /**
  * Deletes a user: its names are free at once, its memberships gone, its member's access ended. The member stays, so that
@@ -112,7 +113,8 @@ async function deleteUserIn(
   }
   const memberIds = [memberId]
   await lockOwners(trx, { workspaceId, memberIds })
-  const [deleted] = await deleteLockedUser(trx, { ...callerKey(caller), id, requestId })
+  const leniencies = leniencyText([], context)
+  const [deleted] = await deleteLockedUser(trx, { ...callerKey(caller), id, requestId, leniencies })
   if (deleted?.isMapped) await recomputeAccess(trx, { workspaceId, memberIds, entryId: deleted.entryId, roles })
   return undefined
 }

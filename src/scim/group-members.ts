@@ -134,8 +134,10 @@ export interface Targets {
 
 const NOBODY = '00000000-0000-0000-0000-000000000000'
 
-export function flatTargets(targets: readonly MemberTarget[]): Targets {
-  const flat = targets.flatMap(({ ids, pointer }) => ids.map(id => ({ id: isResourceId(id) ? id : NOBODY, pointer })))
+export function flatTargets(targets: readonly MemberTarget[], pointerOf: (pointer: string) => string): Targets {
+  const flat = targets.flatMap(({ ids, pointer }) =>
+    ids.map(id => ({ id: isResourceId(id) ? id : NOBODY, pointer: pointerOf(pointer) })),
+  )
   return { targetIds: flat.map(({ id }) => id), targetPointers: flat.map(({ pointer }) => pointer) }
 }
 

@@ -27,7 +27,7 @@ import type { MemberChanges, MemberTarget } from './members.ts'
 import { applyPatch, noTarget, touchedAttributes, type Operation } from './patch.ts'
 import { fromRow, readGroup, toGroupRow, type GroupRow } from './resource.ts'
 import { isResourceId, refuse, type Leniency, type MemberKinds, type ScimResource } from './value.ts'
-import { leniencyText, untilWon, versionConflict, type Context, type IfMatch } from './write.ts'
+import { leniencyText, pointerWithin, untilWon, versionConflict, type Context, type IfMatch } from './write.ts'
 
 /**
  * Groups of a directory. Members are rows, and every change of them is a set operation in one statement that touches only
@@ -418,7 +418,7 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
     ...callerKey(caller),
     ...document,
     ...saidKinds(kinds),
-    ...flatTargets(memberTargets),
+    ...flatTargets(memberTargets, pointer => pointerWithin(context, pointer)),
     isStrict: caller.mode === 'strict',
     id,
     ifMatch,
@@ -454,9 +454,7 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
     case 'contradicted':
       return learnKinds(kinds, contradicted ?? {})
     case 'missed':
-      throw refuse(
-        noTarget('members', memberTargets.find(({ pointer }) => row.missed.includes(pointer))?.pointer ?? ''),
-      )
+      throw missedTarget(memberTargets, pointer => row.missed.includes(pointerWithin(context, pointer)))
     case 'raced':
       return 'raced'
     case 'same':
@@ -471,6 +469,10 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
         ...('replace' in memberChanges && { members: sentMembers(sent, groups) }),
       }
   }
+}
+
+function missedTarget(targets: readonly MemberTarget[], isMissed: (pointer: string) => boolean): AppError {
+  return refuse(noTarget('members', targets.find(({ pointer }) => isMissed(pointer))?.pointer ?? ''))
 }
 
 function refuseTaken(error: unknown): never {
@@ -568,6 +570,7 @@ interface DeleteValues extends GroupKey {
   ifMatch: IfMatch
   recomputes: boolean
   requestId: string
+  leniencies: string | null
 }
 
 /** The version in the condition makes a membership that was added meanwhile a lost race, rather than a row left behind. */
@@ -610,7 +613,8 @@ const removeGroup = prepared<DeleteValues, DeletedRow>('scim_group_delete', valu
       targetType: sql`'scim_group'`,
       targetId: sql`w.id::text`,
       detail: sql`jsonb_build_object('displayName', w.display_name, 'members', (SELECT count(*) FROM members_gone), 'mappings', (
-        SELECT count(*) FROM group_mappings m WHERE ${here(sql`m`)} AND m.scim_group_id = w.id))`,
+        SELECT count(*) FROM group_mappings m WHERE ${here(sql`m`)} AND m.scim_group_id = w.id))
+        || jsonb_strip_nulls(jsonb_build_object('leniencies', ${values.leniencies}::jsonb))`,
       from: sql`written w`,
     })}), mappings_gone AS (${mappingHistory({
       entryId: sql`e.id`,
@@ -627,7 +631,7 @@ const removeGroup = prepared<DeleteValues, DeletedRow>('scim_group_delete', valu
  */
 export async function deleteGroup(context: Context, { id, ifMatch }: { id: string; ifMatch: IfMatch }): Promise<void> {
   const { db, caller, roles, requestId } = context
-  const values = { ...callerKey(caller), id, ifMatch, requestId }
+  const values = { ...callerKey(caller), id, ifMatch, requestId, leniencies: leniencyText([], context) }
   await untilWon(async () => {
     const row = firstRow(await removeGroup(db, { ...values, recomputes: false }))
     if (row.id === null) throw noGroup(id)

@@ -5,7 +5,7 @@ import { AppError } from '../errors.ts'
 import type { SecretBox } from '../sso/secret-box.ts'
 import type { SlicedText } from './answer.ts'
 import type { Mode, ResourceTypeName } from './attributes.ts'
-import { headerLeniencies, requireLiveCredential, type Caller } from './credential.ts'
+import { requireLiveCredential, type Caller } from './credential.ts'
 import type { Limits } from './limits.ts'
 import type { Anchors } from './list.ts'
 import type { ListContext } from './list-answer.ts'
@@ -142,16 +142,15 @@ export async function idOf(request: FastifyRequest, { db }: ScimOptions, type: R
   throw new AppError('not_found', `There is no ${type.toLowerCase()} of this id in this directory.`)
 }
 
-/** What the query leaves of the answer with one resource, and what headers and query needed. */
+/** What the query leaves of the answer with one resource. */
 export function projectionOf(
   request: FastifyRequest,
   type: ResourceTypeName,
 ): { projection: Projection | undefined; leniencies: Leniency[] } {
-  const caller = callerOf(request)
-  const { mode } = caller
+  const { mode } = callerOf(request)
   const { query, leniencies } = readProjectionQuery(request.query, mode)
   const { projection, leniencies: more } = toProjection(type, query, mode)
-  return { projection, leniencies: [...headerLeniencies(caller), ...leniencies, ...more] }
+  return { projection, leniencies: [...leniencies, ...more] }
 }
 
 export function toProjection(

@@ -51,8 +51,19 @@ export function versionConflict(): AppError {
 }
 
 /** As an entry of the activity log holds them; null where none was used. */
-export function leniencyText(leniencies: readonly Leniency[], { within }: Pick<Context, 'within'>): string | null {
-  const used = leniencies.map(({ name, pointer }) => ({ name, pointer: `${within?.pointer ?? ''}${pointer}` }))
-  const all = within === undefined ? used : [...within.leniencies, ...used]
+export function leniencyText(
+  leniencies: readonly Leniency[],
+  context: Pick<Context, 'caller' | 'within'>,
+): string | null {
+  const { caller, within } = context
+  // In a header, so no pointer leads there.
+  const header: Leniency[] = caller.isBare ? [{ name: 'bearer_missing', pointer: '' }] : []
+  const used = leniencies.map(({ name, pointer }) => ({ name, pointer: pointerWithin(context, pointer) }))
+  const all = [...header, ...(within?.leniencies ?? []), ...used]
   return all.length === 0 ? null : JSON.stringify(all)
+}
+
+/** A pointer into the data of an operation as one into the body of the request. */
+export function pointerWithin({ within }: Pick<Context, 'within'>, pointer: string): string {
+  return `${within?.pointer ?? ''}${pointer}`
 }

@@ -203,3 +203,17 @@ t.test('a request that is no bulk request is refused whole, and above the publis
   t.equal((await get('/Users?filter=userName%20eq%20%22untouched%22')).totalResults, 0)
   t.equal((await bulk(many(1000))).filter(result => result.status === '201').length, 1000)
 })
+
+t.test('a filter that selects no member is recorded with its place in the bulk request', async t => {
+  const { id } = await createUser({ userName: 'nobody' })
+  const dyers = await createGroup('dyers')
+  const operations = [
+    { op: 'remove', path: `members[value eq "${id}"]` },
+    { op: 'replace', path: 'displayName', value: 'Dyers' },
+  ]
+  const data = { schemas: [PATCH_OP], Operations: operations }
+  const [, result] = await bulk([user('somebody'), { method: 'PATCH', path: `/Groups/${dyers.id}`, data }])
+  t.match(result, { status: '200' })
+  const pointer = '/Operations/1/data/Operations/0/path'
+  t.match((await entries()).at(-1)?.detail, { leniencies: [{ name: 'target_missed', pointer }] })
+})

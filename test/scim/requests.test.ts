@@ -68,13 +68,15 @@ t.test('whatever is wrong with a token, the answer is the same 401; the reason s
   t.equal((await send('GET', '/Users', { headers: { authorization: `bearer  ${token}` } })).statusCode, 200)
 })
 
+/** A request whose Authorization header is the token and nothing else. */
+const bare = (directory: TestDirectory, token: string) =>
+  directory.send('GET', '/Users', { headers: { authorization: token } })
+
 t.test(
   'OK-7: a tolerant directory may leave out the word Bearer, and no other thing about a token; a strict one may not',
   async t => {
     const tolerant = await makeDirectory(t)
     const strict = await makeDirectory(t, { on: tolerant, mode: 'strict' })
-    const bare = (directory: Pick<TestDirectory, 'send'>, token: string) =>
-      directory.send('GET', '/Users', { headers: { authorization: token } })
     const { db, token, send, entries, createUser } = tolerant
     t.equal((await bare(tolerant, token)).statusCode, 200)
     const invalid = 'Bearer realm="SCIM", error="invalid_token"'
@@ -106,14 +108,16 @@ t.test(
     const body = { schemas: [USER], userName: 'ana' }
     const { id } = (await send('POST', '/Users', { headers, body })).json()
     const group = { schemas: [GROUP], displayName: 'Weavers', members: [{ value: id }] }
-    await send('POST', '/Groups', { headers, body: group })
+    const weavers = (await send('POST', '/Groups', { headers, body: group })).json()
     const change = { schemas: [PATCH_OP], Operations: [{ op: 'replace', path: 'title', value: 'x' }] }
     await send('PATCH', `/Users/${id}`, { headers, body: change })
     const schemas = ['urn:ietf:params:scim:api:messages:2.0:BulkRequest']
     const Operations = [{ method: 'PUT', path: `/Users/${id}`, data: { ...body, title: 'y' } }]
     await send('POST', '/Bulk', { headers, body: { schemas, Operations } })
+    await send('DELETE', `/Groups/${weavers.id}`, { headers })
+    await send('DELETE', `/Users/${id}`, { headers })
     const told = (await entries()).filter(({ action }) => action.startsWith('scim_'))
-    t.equal(told.length, 4)
+    t.equal(told.length, 6)
     for (const { detail } of told) t.match(detail.leniencies, [{ name: 'bearer_missing', pointer: '' }])
     await createUser({ userName: 'bea' })
     t.notOk((await entries()).at(-1)?.detail.leniencies)
