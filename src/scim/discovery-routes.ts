@@ -83,7 +83,8 @@ function serveResources(app: FastifyInstance, { path, names: [list, get], open, 
 
 /**
  * RFC 7643 §5, and RFC 9865 §4 for `pagination`. Whether a directory follows all of the interoperability profile
- * (draft-zollner-scim-interop-profile §4) depends on its mode: the leniencies of the tolerant one are what it forbids.
+ * (draft-zollner-scim-interop-profile §4) depends on its mode: the leniencies of the tolerant one are what it forbids. There
+ * the attribute is left out, as the draft allows: some clients stop at one that RFC 7643 does not have.
  */
 function serviceProviderConfig(baseUrl: string, { config, mode }: ScimOptions & { mode: Mode }): object {
   return {
@@ -95,7 +96,7 @@ function serviceProviderConfig(baseUrl: string, { config, mode }: ScimOptions & 
     changePassword: { supported: false },
     sort: { supported: true },
     etag: { supported: true },
-    interopProfileConformant: mode === 'strict',
+    ...(mode === 'strict' && { interopProfileConformant: true }),
     pagination: {
       cursor: true,
       index: true,

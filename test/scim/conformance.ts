@@ -48,7 +48,7 @@ export const profiles: readonly Profile[] = [
         level: 'M',
         asks: '`interopProfileConformant` in /ServiceProviderConfig is true only where all of this holds',
         here: 'pass',
-        note: 'true on a strict directory, false on a tolerant one',
+        note: 'true on a strict directory, absent on a tolerant one',
       },
       {
         id: 'IP-2',
