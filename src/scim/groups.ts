@@ -8,8 +8,10 @@ import { prepared, type Params } from '../db/prepared.ts'
 import { AppError } from '../errors.ts'
 import { uuid7 } from '../uuid7.ts'
 import type { GroupAnswer, MemberIds, StoredRow } from './answer.ts'
+import { changeOneMember } from './change-member.ts'
 import { countSql } from './counters.ts'
 import { allowed, callerKey, firstRow } from './credential.ts'
+import { groupUpdatedSql } from './group-entry.ts'
 import { contradictedColumn, contradictedCte, findUnknown, foundCtes, groupCycle, inGroup } from './group-members.ts'
 import { joinIds, learnKinds, markReach, membersBehind, saidKinds, sentMembers } from './group-members.ts'
 import {
@@ -318,22 +320,15 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
         DELETE FROM scim_group_subgroups s
          WHERE s.ctid = ANY (ARRAY(SELECT d.place FROM difference d, written WHERE d.kind = 'Group'))
         RETURNING s.subgroup_id
-      ), entry AS (${insertEntrySql({
-        workspaceId: sql`w.workspace_id`,
-        action: sql`'scim_group.updated'`,
-        actorType: sql`'directory'`,
-        actorId: sql`w.directory_id::text`,
-        requestId: sql`${values.requestId}::text`,
-        targetType: sql`'scim_group'`,
-        targetId: sql`w.id::text`,
-        detail: sql`jsonb_strip_nulls(jsonb_build_object(
+      ), entry AS (${groupUpdatedSql({
+        requestId: values.requestId,
+        detail: sql`
           'displayName', CASE WHEN ${replaced} THEN w.display_name END,
           'membersAdded', nullif((SELECT count(*) FROM added) + (SELECT count(*) FROM nested), 0),
-          'membersRemoved', nullif((SELECT count(*) FROM removed) + (SELECT count(*) FROM freed), 0),
-          'leniencies', nullif(coalesce(${values.leniencies}::jsonb, '[]') || coalesce((
+          'membersRemoved', nullif((SELECT count(*) FROM removed) + (SELECT count(*) FROM freed), 0)`,
+        leniencies: sql`nullif(coalesce(${values.leniencies}::jsonb, '[]') || coalesce((
             SELECT jsonb_agg(jsonb_build_object('name', 'target_missed', 'pointer', m.pointer))
-              FROM (SELECT pointer FROM missed LIMIT 100) m), '[]'), '[]')))`,
-        from: sql`written w`,
+              FROM (SELECT pointer FROM missed LIMIT 100) m), '[]'), '[]')`,
       })})
       SELECT CASE WHEN v.verdict = 'write' AND w.id IS NULL THEN 'raced' ELSE v.verdict END AS verdict,
              p.id, coalesce(w.version, p.version) AS version, p.created_at AS "createdAt",
@@ -539,7 +534,8 @@ export async function patchGroup(
     return untilKnown(async kinds => {
       const { memberChanges, memberTargets, ...patched } = applyPatch({}, operations, { type: 'Group', mode, kinds })
       const leniencies = [...patch.leniencies, ...patched.leniencies]
-      return saveGroup(context, { id, memberChanges, memberTargets, ifMatch, leniencies, kinds })
+      const change = { id, memberChanges, memberTargets, ifMatch, leniencies, kinds }
+      return (await changeOneMember(context, change)) ?? saveGroup(context, change)
     })
   }
   return untilKnown(async kinds => {
