@@ -1,3 +1,4 @@
+import { sql } from 'kysely'
 import t from 'tap'
 import { uuid7 } from '../../src/uuid7.ts'
 import { ENTERPRISE, makeDirectory, makeReplica, startSession, USER } from '../helpers/scim.ts'
@@ -314,4 +315,55 @@ t.test('each request is one statement, a PATCH that must read is two, and a dele
   t.equal(await count(() => patch(`/Groups/${group.id}`, typed)), 1, 'add of a member that says what it is')
   t.equal(await count(() => send('DELETE', `/Groups/${group.id}`)), 1, 'delete a group')
   t.equal(await count(() => send('DELETE', `/Users/${id}`)), 5, 'delete: begin, lock, owners, delete, commit')
+})
+
+t.test('an admin who ends the access while the directory lets somebody come back prevails', async t => {
+  const { app, db, url, headers, createUser, patch, send, memberOf } = await makeDirectory(t)
+  const isWaited = async () => {
+    for (let tries = 0; tries < 300; tries++) {
+      const { rows } = await sql`
+        SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`.execute(db)
+      if (rows.length > 0) return
+      await new Promise(resolve => setTimeout(resolve, 10))
+    }
+    t.fail('nobody waits')
+  }
+  const active = (value: boolean) => ({ op: 'replace', path: 'active', value })
+  const ways = {
+    'a PATCH of active alone': async (id: string) => patch(`/Users/${id}`, active(true)),
+    'a PATCH of more': async (id: string) =>
+      patch(`/Users/${id}`, active(true), { op: 'replace', path: 'title', value: 'Back' }),
+    'a PUT': async (id: string) =>
+      send('PUT', `/Users/${id}`, { body: { schemas: [USER], userName: `${id}@example.com`, active: true } }),
+  }
+  for (const [way, comeBack] of Object.entries(ways)) {
+    const { id } = await createUser({ userName: uuid7(), emails: [{ value: `${uuid7()}@example.com` }] })
+    await patch(`/Users/${id}`, active(false))
+    const member = await memberOf(id)
+    t.match(member, { status: 'deactivated', deactivated_by: 'directory' })
+    // The directory has read that it was its own word, and waits for the row that the admin holds.
+    const admin = await db.startTransaction().execute()
+    await admin.updateTable('members').set({ deactivated_by: 'admin' }).where('id', '=', member.id).execute()
+    const coming = comeBack(id)
+    await isWaited()
+    await admin.commit().execute()
+    t.match((await coming).json(), { active: true }, `${way}: kept as the directory sent it`)
+    t.match(await memberOf(id), { status: 'deactivated', deactivated_by: 'admin' }, way)
+    const history = db.selectFrom('access_changes').select('status_after').where('member_id', '=', member.id)
+    const last = await history.orderBy('entry_id', 'desc').limit(1).executeTakeFirst()
+    t.match(last, { status_after: 'deactivated' }, `${way}: and the history says nothing else`)
+  }
+
+  const { id } = await createUser({ userName: 'to-and-fro', emails: [{ value: 'to-and-fro@example.com' }] })
+  const { id: memberId } = await memberOf(id)
+  const act = async (verb: string) => app.inject({ method: 'POST', url: `${url}/members/${memberId}/${verb}`, headers })
+  for (let round = 0; round < 20; round++) {
+    await patch(`/Users/${id}`, active(false))
+    const [, ended] = await Promise.all([patch(`/Users/${id}`, active(true)), act('deactivate')])
+    const by = ended.statusCode === 200 ? { status: 'deactivated', deactivated_by: 'admin' } : { status: 'active' }
+    t.match(await memberOf(id), by, `round ${round}: ${ended.statusCode}`)
+    await patch(`/Users/${id}`, active(true))
+    t.match(await memberOf(id), by, 'and the directory asks in vain')
+    if (ended.statusCode === 200) t.equal((await act('reactivate')).statusCode, 200)
+  }
 })
