@@ -5,7 +5,7 @@ import { pino } from 'pino'
 import { buildApp } from '../src/app.ts'
 import { readConfig } from '../src/config.ts'
 import { openDatabase } from '../src/db/database.ts'
-import { describeRoutes, openApiYaml } from '../src/openapi.ts'
+import { describeRoutes, openApiYaml } from './describe-routes.ts'
 
 const config = readConfig({})
 // Connects on first use, which never comes.

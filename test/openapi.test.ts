@@ -4,7 +4,7 @@ import { Validator } from '@seriousme/openapi-schema-validator'
 import t from 'tap'
 import { parse } from 'yaml'
 import { problemStatus } from '../src/http/problem.ts'
-import { describeRoutes, openApiYaml } from '../src/openapi.ts'
+import { describeRoutes, openApiYaml } from '../scripts/describe-routes.ts'
 import { makeApp } from './helpers/app.ts'
 
 interface Body {

@@ -317,6 +317,8 @@ t.test('each request is one statement, a PATCH that must read is two, and a dele
   t.equal(await count(() => send('DELETE', `/Users/${id}`)), 5, 'delete: begin, lock, owners, delete, commit')
 })
 
+const active = (value: boolean) => ({ op: 'replace', path: 'active', value })
+
 t.test('an admin who ends the access while the directory lets somebody come back prevails', async t => {
   const { app, db, url, headers, createUser, patch, send, memberOf } = await makeDirectory(t)
   const isWaited = async () => {
@@ -328,7 +330,6 @@ t.test('an admin who ends the access while the directory lets somebody come back
     }
     t.fail('nobody waits')
   }
-  const active = (value: boolean) => ({ op: 'replace', path: 'active', value })
   const ways = {
     'a PATCH of active alone': async (id: string) => patch(`/Users/${id}`, active(true)),
     'a PATCH of more': async (id: string) =>
