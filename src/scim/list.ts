@@ -9,7 +9,7 @@ import { filterToSql, sortKey } from './filter-sql.ts'
 import { parseFilter, type Comparison, type Filter } from './filter.ts'
 import { getGroup, groupColumns } from './groups.ts'
 import type { ListQuery } from './query.ts'
-import { allGroups, preparedWithGroups, type GroupsOf } from './user-groups.ts'
+import { allGroups, preparedWithGroups, type GroupsKey, type GroupsOf } from './user-groups.ts'
 import { userColumns } from './users.ts'
 import type { Context } from './write.ts'
 
@@ -105,13 +105,10 @@ async function listRows<Row extends StoredRow>(
   if (filter === undefined && order === undefined) return listUnfiltered<Row>(type, context, key)
   const tree = filter === undefined ? undefined : parseFilter(filter)
   const lookUp = order === undefined && tree !== undefined ? findLookUp(type, tree) : undefined
-  if (lookUp) {
-    const rows = lookUp(db, caller, key) as Promise<MaybeListing<Row>[]>
-    return readPage<Row>(rows)
-  }
+  if (lookUp) return lookUp(db, caller, key)
   const condition = tree ? filterToSql(tree, { type, mode: caller.mode, ...callerKey(caller) }).condition : sql`true`
   const emailKey = type === 'User' && tree ? requiredEmail(tree) : undefined
-  const source = emailKey === undefined ? aliases[type] : usersByEmail(constants(key), sql.val(emailKey))
+  const source = emailKey === undefined ? aliases[type] : usersByEmail(sql.val(emailKey))
   const statement = matchingStatement<Row>(type, constants(key), { source, condition, order, groupsOf: allGroups })
   if (emailKey !== undefined) return readPage<Row>(statement.execute(db).then(({ rows }) => rows))
   const run = db
@@ -164,6 +161,10 @@ function inDirectory({ workspaceId, directoryId }: Params<CallerKey>): RawBuilde
   return sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid`
 }
 
+function groupsKey({ workspaceId, directoryId, baseUrl, withRelation }: Params<PageKey>): Params<GroupsKey> {
+  return { workspaceId, directoryId, baseUrl, withGroups: withRelation }
+}
+
 /** From a CTE `keys (id, position)`, positions of the page from 1 on, the rows of an answer, with what belongs to them; the parts of each list statement. */
 function pageParts(
   type: ResourceTypeName,
@@ -171,14 +172,14 @@ function pageParts(
   groupsOf: GroupsOf,
 ): { ctes: RawBuilder<unknown>; columns: RawBuilder<unknown>; joins: RawBuilder<unknown> } {
   const here = inDirectory(key)
-  const { workspaceId, directoryId, baseUrl, withRelation } = key
+  const { withRelation } = key
   const page = sql`page AS (
     SELECT r.*, k.position
       FROM keys k CROSS JOIN LATERAL (SELECT * FROM ${tables[type]} WHERE ${here} AND id = k.id OFFSET 0) r)`
   if (type === 'User') {
     return {
       ctes: page,
-      columns: sql`${userColumns}, ${groupsOf({ workspaceId, directoryId, baseUrl, withGroups: withRelation })} AS groups,
+      columns: sql`${userColumns}, ${groupsOf(groupsKey(key))} AS groups,
                    a.nests_groups AS "nestsGroups"`,
       joins: sql``,
     }
@@ -205,16 +206,19 @@ function pageParts(
 
 // ---- with a filter
 
+/** Rows of users `u`, or groups `g`, that meet a condition. */
+interface Matching {
+  source: RawBuilder<unknown>
+  condition: RawBuilder<unknown>
+  order?: Order | undefined
+  groupsOf: GroupsOf
+}
+
 /** One page of all rows that meet a condition, and how many do. */
 function matchingStatement<Row>(
   type: ResourceTypeName,
   key: Params<PageKey>,
-  {
-    source,
-    condition,
-    order,
-    groupsOf,
-  }: { source: RawBuilder<unknown>; condition: RawBuilder<unknown>; order?: Order | undefined; groupsOf: GroupsOf },
+  { source, condition, order, groupsOf }: Matching,
 ): RawBuilder<MaybeListing<Row>> {
   const { ctes, columns, joins } = pageParts(type, key, groupsOf)
   const sorted = order ? sql`m.sort_key ${order.direction}, m.id` : sql`m.id`
@@ -257,95 +261,115 @@ function equalKey({ operator, value }: Comparison): string | undefined {
   return operator === 'eq' && typeof value === 'string' && isStorable(value) ? foldKey(value) : undefined
 }
 
-/** Users with an address: found by it first, whatever the planner thinks of the directory's size, then by their key. */
-function usersByEmail(key: Params<CallerKey>, emailKey: RawBuilder<string>): RawBuilder<unknown> {
-  return sql`
-    (SELECT id AS found FROM scim_users WHERE email_keys @> ARRAY[${emailKey}]::text[] OFFSET 0) k
-    CROSS JOIN LATERAL (SELECT * FROM scim_users WHERE ${inDirectory(key)} AND id = k.found OFFSET 0) u`
+/** Users with an address, in whatever directory: found by it first, whatever the planner thinks of the directory's size. */
+function usersByEmail(emailKey: RawBuilder<string>): RawBuilder<unknown> {
+  return sql`(SELECT * FROM scim_users WHERE email_keys @> ARRAY[${emailKey}]::text[] OFFSET 0) u`
 }
 
 /** Runs a named statement: planning one for each request costs ten times more. */
-type LookUp<Values> = (db: Db, caller: Caller, values: Values) => Promise<MaybeListing<never>[]>
+type List<Values> = (db: Db, caller: Caller, values: Values) => Promise<MaybeListing<StoredRow>[]>
 
 function preparedList<Values extends object>(
   type: ResourceTypeName,
   name: string,
-  build: (values: Params<Values>, groupsOf: GroupsOf) => RawBuilder<MaybeListing<never>>,
-): LookUp<Values> {
+  build: (values: Params<Values>, groupsOf: GroupsOf) => RawBuilder<MaybeListing<StoredRow>>,
+): List<Values> {
   if (type === 'User') return preparedWithGroups(name, build).read
-  const run = prepared<Values, MaybeListing<never>>(name, values => build(values, allGroups))
+  const run = prepared<Values, MaybeListing<StoredRow>>(name, values => build(values, allGroups))
   return (db, _caller, values) => run(db, values)
 }
 
-/** One of those that a sync makes before each change. */
-function lookUpBy(
-  type: ResourceTypeName,
-  name: string,
-  column: RawBuilder<unknown>,
-): LookUp<PageKey & { value: string }> {
-  return preparedList(type, name, (values, groupsOf) =>
-    matchingStatement(type, values, {
-      source: aliases[type],
-      condition: sql`${column} = ${values.value}::text`,
-      groupsOf,
-    }),
+type LookUp<Values> = (db: Db, caller: Caller, values: Values) => Promise<Rows<never>>
+
+interface LookUpOf<Values> {
+  type: ResourceTypeName
+  /** Of its statements, after `scim_user_` or `scim_group_`. */
+  name: string
+  source?: (values: Params<Values>) => RawBuilder<unknown>
+  condition: (values: Params<Values>) => RawBuilder<unknown>
+}
+
+/**
+ * One of those that a sync makes before each change. It finds one resource, or none: reading one more than fits the page is
+ * cheaper than to count, to order and to skip, and only where there is one more all of that is done.
+ */
+function lookUpBy<Values extends PageKey>({ type, name, source, condition }: LookUpOf<Values>): LookUp<Values> {
+  const parts = (values: Params<Values>) => ({
+    source: source?.(values) ?? aliases[type],
+    condition: condition(values),
+  })
+  const page = preparedList<Values>(type, `scim_${type.toLowerCase()}_by_${name}`, (values, groupsOf) =>
+    matchingStatement(type, values, { ...parts(values), groupsOf }),
   )
+  const few = preparedList<Values>(type, `scim_${type.toLowerCase()}_of_${name}`, (values, groupsOf) =>
+    fewStatement(type, values, { ...parts(values), groupsOf }),
+  )
+  return async (db, caller, values) => {
+    const { skip, count, after, withRelation } = values
+    if (skip === 0 && after === null && (type === 'User' || !withRelation)) {
+      const rows = await few(db, caller, values)
+      const isFound = firstRow(rows).id !== null
+      if (!isFound) return { rows: [], totalResults: 0 }
+      if (rows.length <= count) return { rows: rows.toSorted(inOrder) as never[], totalResults: rows.length }
+    }
+    return readPage<never>(page(db, caller, values))
+  }
 }
 
-/** The look-up that a sync makes most: one user at most has the name, so there is nothing to count, to order or to skip. */
-const readByUserName: LookUp<PageKey & { value: string }> = preparedList(
-  'User',
-  'scim_user_of_user_name',
-  (key, groupsOf) => {
-    const { workspaceId, directoryId, baseUrl, withRelation } = key
-    return sql`
-      WITH ${allowed(key)}
-      SELECT CASE WHEN p.id IS NULL THEN 0 ELSE 1 END AS total, ${userColumns}, a.nests_groups AS "nestsGroups",
-             ${groupsOf({ workspaceId, directoryId, baseUrl, withGroups: withRelation })} AS groups
-        FROM allowed a
-        LEFT JOIN scim_users p ON p.workspace_id = ${workspaceId}::uuid AND p.directory_id = ${directoryId}::uuid
-         AND p.user_name_key = ${key.value}::text`
-  },
-)
-
-const pageByUserName = lookUpBy('User', 'scim_user_by_user_name', sql`u.user_name_key`)
-
-function lookUpByUserName(db: Db, caller: Caller, key: PageKey & { value: string }) {
-  const isFirstPage = key.skip === 0 && key.count > 0 && key.after === null
-  return isFirstPage ? readByUserName(db, caller, key) : pageByUserName(db, caller, key)
+/** What meets a condition, in no order, up to one more than the page may have; of groups without members. */
+function fewStatement(
+  type: ResourceTypeName,
+  key: Params<PageKey>,
+  { source, condition, groupsOf }: Matching,
+): RawBuilder<MaybeListing<StoredRow>> {
+  const columns =
+    type === 'User'
+      ? sql`${userColumns}, ${groupsOf(groupsKey(key))} AS groups`
+      : sql`${groupColumns}, NULL AS users, NULL AS groups`
+  return sql`
+    WITH ${allowed(key)}
+    SELECT ${columns}, a.nests_groups AS "nestsGroups"
+      FROM allowed a
+      LEFT JOIN LATERAL (SELECT * FROM ${source} WHERE ${inDirectory(key)} AND ${condition}) p ON true
+     LIMIT ${key.count}::int + 1`
 }
+
+function inOrder(one: { id: string | null }, other: { id: string | null }): number {
+  return String(one.id) < String(other.id) ? -1 : 1
+}
+
+type ByValue = PageKey & { value: string }
+
+const byColumn = (type: ResourceTypeName, name: string, column: RawBuilder<unknown>): LookUp<ByValue> =>
+  lookUpBy({ type, name, condition: ({ value }) => sql`${column} = ${value}::text` })
 
 const lookUps = {
   User: {
-    userName: { run: lookUpByUserName, fold: true },
-    externalId: { run: lookUpBy('User', 'scim_user_by_external_id', sql`u.external_id`), fold: false },
+    userName: { run: byColumn('User', 'user_name', sql`u.user_name_key`), fold: true },
+    externalId: { run: byColumn('User', 'external_id', sql`u.external_id`), fold: false },
   },
   Group: {
-    displayName: { run: lookUpBy('Group', 'scim_group_by_display_name', sql`g.display_name_key`), fold: true },
-    externalId: { run: lookUpBy('Group', 'scim_group_by_external_id', sql`g.external_id`), fold: false },
+    displayName: { run: byColumn('Group', 'display_name', sql`g.display_name_key`), fold: true },
+    externalId: { run: byColumn('Group', 'external_id', sql`g.external_id`), fold: false },
   },
 }
 
 /** By an address, of a type or of any; both folded. */
-const lookUpByEmail: LookUp<PageKey & { email: string; emailType: string | null }> = preparedList(
-  'User',
-  'scim_user_by_email',
-  (values, groupsOf) =>
-    matchingStatement('User', values, {
-      source: usersByEmail(values, values.email),
-      condition: sql`(${values.emailType}::text IS NULL OR EXISTS (
-        SELECT FROM json_array_elements(u.doc -> 'emails') e
-         WHERE lower(e ->> 'value') = ${values.email}::text AND lower(e ->> 'type') = ${values.emailType}::text))`,
-      groupsOf,
-    }),
-)
+const lookUpByEmail = lookUpBy<PageKey & { email: string; emailType: string | null }>({
+  type: 'User',
+  name: 'email',
+  source: ({ email }) => usersByEmail(email),
+  condition: ({ email, emailType }) => sql`(${emailType}::text IS NULL OR EXISTS (
+    SELECT FROM json_array_elements(u.doc -> 'emails') e
+     WHERE lower(e ->> 'value') = ${email}::text AND lower(e ->> 'type') = ${emailType}::text))`,
+})
 
 function findLookUp(type: ResourceTypeName, filter: Filter): LookUp<PageKey> | undefined {
   const address = type === 'User' ? addressOf(filter) : undefined
   if (address) return (db, caller, key) => lookUpByEmail(db, caller, { ...key, ...address })
   if (filter.kind !== 'compare' || filter.operator !== 'eq' || typeof filter.value !== 'string') return undefined
   const path = findAttribute(type, filter.attribute)
-  const byName: Partial<Record<string, { run: ReturnType<typeof lookUpBy>; fold: boolean }>> = lookUps[type]
+  const byName: Partial<Record<string, { run: LookUp<ByValue>; fold: boolean }>> = lookUps[type]
   const lookUp = path?.parents.length === 0 ? byName[path.attribute.name] : undefined
   if (lookUp === undefined || !isStorable(filter.value)) return undefined
   const value = lookUp.fold ? foldKey(filter.value) : filter.value

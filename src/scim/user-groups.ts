@@ -14,12 +14,12 @@ export interface GroupsKey extends Pick<CallerKey, 'workspaceId' | 'directoryId'
 /** Gives an expression for the `groups` of the user that a row `p (id)` is, as JSON text; null where there are none. */
 export type GroupsOf = (key: Params<GroupsKey>) => RawBuilder<string | null>
 
-/** The group that a row `r (group_id, type)` is, whatever the planner expects: OFFSET 0 keeps it to the indexes. */
+/** The group that a row `r (group_id, type)` is, whatever the planner expects: OFFSET 0 keeps it to the indexes, whose order it is. */
 function describeGroups({ workspaceId, directoryId, baseUrl }: Params<GroupsKey>, reached: RawBuilder<unknown>) {
   return sql<string | null>`
     SELECT json_agg(json_build_object('value', r.group_id, '$ref', ${baseUrl}::text || '/Groups/' || r.group_id,
                                       'display', g.display_name, 'type', r.type) ORDER BY r.group_id)
-      FROM (${reached} OFFSET 0) r
+      FROM (${reached} ORDER BY group_id OFFSET 0) r
      CROSS JOIN LATERAL (
        SELECT display_name FROM scim_groups
         WHERE workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid AND id = r.group_id OFFSET 0) g`

@@ -46,6 +46,40 @@ t.test('startIndex is exact on every page, warm or cold, and after resources hav
   t.match((await send('GET', '/Users?count=1&count=2')).json(), { status: '400' })
 })
 
+t.test(
+  'a look-up tells how many there are, and gives those of its page in their order, however many it finds',
+  async t => {
+    const { createUser, createGroup, get, statements } = await makeDirectory(t)
+    const shared: string[] = []
+    for (const userName of ['ana', 'bea', 'cyd']) {
+      const emails = [{ value: 'desk@example.com', type: 'work' }]
+      shared.push((await createUser({ userName, externalId: 'desk', emails })).id)
+    }
+    await createUser({ userName: 'dan', externalId: 'Desk', emails: [{ value: 'desk@example.com', type: 'home' }] })
+    for (const filter of ['externalId eq "desk"', 'emails[type eq "work"].value eq "DESK@example.com"']) {
+      for (const [count, startIndex, expected] of [
+        [3, 1, shared],
+        [100, 1, shared],
+        [2, 1, shared.slice(0, 2)],
+        [2, 2, shared.slice(1)],
+        [0, 1, []],
+      ] as const) {
+        const list = await get(filtered(filter, `&count=${count}&startIndex=${startIndex}`))
+        t.same([list.totalResults, list.itemsPerPage, ids(list)], [3, expected.length, expected], `${filter}, ${count}`)
+      }
+      t.equal((await statements(() => get(filtered(filter)))).length, 1)
+    }
+    const { id } = await createGroup('Desk', shared)
+    for (const rest of ['', '&excludedAttributes=members']) {
+      const url = `/Groups?filter=${encodeURIComponent('displayName eq "desk"')}${rest}`
+      t.match(await get(url), { totalResults: 1, Resources: [{ id, displayName: 'Desk' }] })
+      t.equal((await get(url)).Resources[0].members?.length, rest === '' ? 3 : undefined)
+      t.equal((await statements(() => get(url))).length, 1)
+      t.same((await get(url.replace('desk', 'nobody'))).totalResults, 0)
+    }
+  },
+)
+
 t.test('cursors walk a list once, whatever comes and goes, with and without a filter or an order', async t => {
   const directory = await makeDirectory(t)
   const { get, send, createGroup, createUser } = directory
