@@ -305,6 +305,12 @@ export function findAttribute(type: ResourceTypeName, name: string): AttributePa
   return paths[type].get(name) ?? paths[type].get(name.toLowerCase())
 }
 
+/** Finds what only an extension has by its name without the URN: Entra ID asks for `manager`. */
+export function findUnqualified(type: ResourceTypeName, name: string): AttributePath | undefined {
+  const found = resourceTypes[type].extensions.map(extension => findAttribute(type, `${extension.name}:${name}`))
+  return found.find(path => path !== undefined)
+}
+
 /** Finds a sub-attribute by its name, without case. */
 export function findSubAttribute(attribute: Attribute, name: string): Attribute | undefined {
   const exact = attribute.subAttributes?.find(sub => sub.name === name)

@@ -1,8 +1,8 @@
 import { AppError } from '../errors.ts'
-import { isStorable } from './attributes.ts'
-import type { Attribute, Mode } from './attributes.ts'
+import { findAttribute, findUnqualified, isStorable } from './attributes.ts'
+import type { Attribute, AttributePath, Mode, ResourceTypeName } from './attributes.ts'
 import type { Comparison, Operator } from './filter.ts'
-import type { Leniency } from './value.ts'
+import type { Leniency, LeniencyName } from './value.ts'
 
 /**
  * What a comparison of a filter asks of an attribute, decided once for SQL and for values in memory (RFC 7644
@@ -63,6 +63,15 @@ export function readComparand(attribute: Attribute, comparison: Comparison, read
   }
 }
 
+/** The attribute that a filter names; in tolerant mode perhaps without the URN of its extension. */
+export function findFiltered(type: ResourceTypeName, name: string, reading: FilterReading): AttributePath | undefined {
+  const found = findAttribute(type, name)
+  if (found !== undefined || reading.mode === 'strict') return found
+  const unqualified = findUnqualified(type, name)
+  if (unqualified !== undefined) overlook(reading, 'extension_unqualified')
+  return unqualified
+}
+
 /** A fault in the meaning of a filter, where its grammar is right. */
 export function filterFault({ offset }: { offset: number }, message: string): AppError {
   return new AppError('scim_invalid_filter', `${message} (at offset ${offset}).`)
@@ -80,11 +89,15 @@ function asBoolean(attribute: Attribute, comparison: Comparison, reading: Filter
   if (reading.mode === 'strict' || (word !== 'true' && word !== 'false')) {
     throw filterFault(comparison, `${attribute.name} must be compared with true or false, without quotes`)
   }
-  // A filter runs over many values; the leniency is one.
-  if (!reading.leniencies.some(({ name, pointer }) => name === 'boolean_as_string' && pointer === '')) {
-    reading.leniencies.push({ name: 'boolean_as_string', pointer: '' })
-  }
+  overlook(reading, 'boolean_as_string')
   return word === 'true'
+}
+
+/** A filter runs over many values; the leniency is one. */
+function overlook({ leniencies }: FilterReading, used: LeniencyName): void {
+  if (!leniencies.some(({ name, pointer }) => name === used && pointer === '')) {
+    leniencies.push({ name: used, pointer: '' })
+  }
 }
 
 const DATE_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.(\d{1,12}))?)?(Z|[+-]\d\d:\d\d)?$/i

@@ -1,6 +1,6 @@
-import { comparedAttribute, findAttribute, findSubAttribute, foldKey } from './attributes.ts'
+import { comparedAttribute, findSubAttribute, foldKey } from './attributes.ts'
 import type { Attribute, ResourceTypeName } from './attributes.ts'
-import { filterFault, readComparand } from './comparison.ts'
+import { filterFault, findFiltered, readComparand } from './comparison.ts'
 import type { Comparand, FilterReading } from './comparison.ts'
 import type { Comparison, Filter, Operator } from './filter.ts'
 import { isObject } from './value.ts'
@@ -18,7 +18,7 @@ export function matches(
   { type, ...reading }: FilterReading & { type: ResourceTypeName },
 ): boolean {
   const find = (name: string): Found | undefined => {
-    const path = findAttribute(type, name)
+    const path = findFiltered(type, name, reading)
     return path && { attribute: path.attribute, values: collect(resource, path.names) }
   }
   return evaluate(filter, { find, reading, what: `a ${type}` })

@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import type { RawBuilder, SqlBool } from 'kysely'
 import { comparedAttribute, findAttribute, findSubAttribute, foldKey, isStorable } from './attributes.ts'
 import type { Attribute, AttributePath, Mode, ResourceTypeName } from './attributes.ts'
-import { filterFault, readComparand } from './comparison.ts'
+import { filterFault, findFiltered, readComparand } from './comparison.ts'
 import type { Comparand, FilterReading } from './comparison.ts'
 import type { Comparison, Filter, Operator, Presence, ValueFilter } from './filter.ts'
 import type { Leniency } from './value.ts'
@@ -314,7 +314,7 @@ function anyPresent({ many, compared }: { many: Many; compared: Attribute }): Co
 
 function resourceScope(options: FilterSqlOptions, reading: FilterReading): Scope {
   const find = (expression: Comparison | Presence | ValueFilter): Found => {
-    const path = findAttribute(options.type, expression.attribute)
+    const path = findFiltered(options.type, expression.attribute, reading)
     if (path === undefined)
       throw filterFault(expression, `${expression.attribute} is no attribute of a ${options.type}`)
     if (isComputed(path.attribute)) throw filterFault(expression, `${expression.attribute} cannot be filtered on`)

@@ -8,7 +8,7 @@ import { foldMemberSteps, idsOfMemberFilter, readMemberIds } from './members.ts'
 import type { MemberChanges, MemberStep, MemberTarget } from './members.ts'
 import { allow, allowUnknown, asComplex, at, checkOpaque, invalid, isExtensionName, isInKnownSchema } from './value.ts'
 import { isObject, isPrimary, isRelation, listValues, MAX_VALUES, namesSchema, printable, readKeys } from './value.ts'
-import { readSingle, readValue, refuse, resolveName, unwrap, withSchemas } from './value.ts'
+import { readSingle, readValue, refuse, resolveName, resolvePath, unwrap, withSchemas } from './value.ts'
 import type { Leniency, MemberKinds, Place, Reading, Refusal, ScimResource } from './value.ts'
 
 /**
@@ -251,7 +251,7 @@ function ignoreReadOnly(resource: ScimResource, attribute: Attribute, { value, p
 
 function applyPath(resource: ScimResource, path: Path, edit: Edit): ScimResource {
   const { run, pathPointer } = edit
-  const found = resolveName(path.attribute, { reading: run, pointer: pathPointer })
+  const found = resolvePath(path.attribute, { reading: run, pointer: pathPointer })
   if (found === undefined) {
     if (path.filter === undefined && isForeign(run.type, path.attribute))
       return putExtension(resource, path.attribute, edit)

@@ -106,9 +106,11 @@ function isUtf8(contentType = ''): boolean {
 }
 
 function refuseTheRest(app: FastifyInstance): void {
-  app.all('/Me', { schema: { hide: true } }, async () => {
-    throw new AppError('scim_not_implemented', 'A directory token stands for no person, so there is no /Me.')
-  })
+  for (const path of ['/Me', '/Me/']) {
+    app.all(path, { schema: { hide: true } }, async () => {
+      throw new AppError('scim_not_implemented', 'A directory token stands for no person, so there is no /Me.')
+    })
+  }
   for (const path of ['/', '/*']) {
     app.all(path, { schema: { hide: true } }, async () => {
       throw new AppError('not_found', 'There is no such endpoint: see /ResourceTypes.')

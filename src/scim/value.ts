@@ -1,6 +1,6 @@
 import { AppError } from '../errors.ts'
 import type { ErrorCode } from '../errors.ts'
-import { findAttribute, findSubAttribute, isStorable, resourceTypes } from './attributes.ts'
+import { findAttribute, findSubAttribute, findUnqualified, isStorable, resourceTypes } from './attributes.ts'
 import type { Attribute, AttributePath, Mode, ResourceTypeName } from './attributes.ts'
 import { ENTERPRISE_SCHEMA, GROUP_SCHEMA, USER_SCHEMA } from './attributes.ts'
 
@@ -20,6 +20,7 @@ export type LeniencyName =
   // names
   | 'attribute_unknown'
   | 'extension_unknown'
+  | 'extension_unqualified'
   | 'path_as_key'
   | 'read_only_ignored'
   | 'password_ignored'
@@ -122,6 +123,7 @@ export function readKeys(
   for (const [key, value] of Object.entries(body)) {
     const name = names.find(known => known.toLowerCase() === key.toLowerCase())
     if (name !== undefined) {
+      if (Object.hasOwn(read, name.toLowerCase())) throw givenTwice(name, at(pointer, key))
       read[name.toLowerCase()] = value
       continue
     }
@@ -261,6 +263,21 @@ export function resolveName(name: string, { reading, pointer }: Place): Attribut
   const message = `${draft[0]} is the URN of a draft: send ${ENTERPRISE_SCHEMA}.`
   allow(reading, 'schema_legacy', { code: 'scim_invalid_syntax', message, pointer })
   return known
+}
+
+/**
+ * An attribute by what a path gave it, which may lack the URN of its extension (tolerant mode). In a body such a name is
+ * unknown and left out, since there it may well be something else.
+ */
+export function resolvePath(name: string, place: Place): AttributePath | undefined {
+  const { reading, pointer } = place
+  const found = resolveName(name, place)
+  if (found !== undefined) return found
+  const unqualified = reading.mode === 'tolerant' ? findUnqualified(reading.type, name) : undefined
+  if (unqualified === undefined) return undefined
+  const message = `${printable(name)} needs the URN of its schema before it.`
+  allow(reading, 'extension_unqualified', { code: 'scim_invalid_path', message, pointer })
+  return unqualified
 }
 
 // The longer URN first: it begins with the shorter.

@@ -139,6 +139,8 @@ t.test('filters on users find whom the RFC says', async t => {
     [`${ENTERPRISE_SCHEMA}:department eq "docks"`, [ann]],
     [`${ENTERPRISE_SCHEMA}:manager eq "boss-1"`, [ann]],
     [`${ENTERPRISE_SCHEMA} pr`, [ann]],
+    ['manager eq "boss-1" and Department sw "do"', [ann]],
+    ['manager.value pr', [ann]],
     [`id eq "${String(bob.id)}"`, [bob]],
     ['id eq "no uuid"', []],
     ['id ne "no uuid"', [ann, bob, cy]],

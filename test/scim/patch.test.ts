@@ -145,6 +145,11 @@ t.test('what Entra, Okta and others send is accepted, recorded, and refused when
       'empty_string_cleared',
     ],
     [{ op: 'replace', path: 'title', value: ['Chief'] }, { title: 'Chief' }, 'array_for_single'],
+    [
+      { op: 'Replace', path: 'Department', value: 'Mills' },
+      { [ENTERPRISE_SCHEMA]: { department: 'Mills', manager: { value: 'b', $ref: '../Users/b' } } },
+      'extension_unqualified',
+    ],
     [{ op: 'Add', path: 'phoneNumbers[type eq "work"].value', value: '1' }, one, 'target_created'],
     [{ op: 'Add', path: 'phoneNumbers[type eq "work" and primary eq true].value', value: '1' }, one, 'target_created'],
     [{ op: 'remove', path: 'phoneNumbers[type eq "work"].value' }, {}, 'target_missed'],
