@@ -8,12 +8,12 @@ export interface ClientOptions {
   clientId: string
   /** How the client proves itself at the token endpoint; absent for everything else. */
   auth?: oidc.ClientAuth
-  /** Aborts the calls of a sign-in that has taken too long. */
-  budget?: AbortSignal | undefined
+  /** When a sign-in has taken too long, by performance.now(). */
+  deadline?: number | undefined
 }
 
 /**
- * The library, set for one client at one provider: every call goes through the guard, inside the budget; only asymmetric
+ * The library, set for one client at one provider: every call goes through the guard, before the deadline; only asymmetric
  * algorithms count as announced; and the checks of times are left to `id-token.ts`, which names both clocks.
  */
 export function configureClient({
@@ -21,14 +21,14 @@ export function configureClient({
   metadata,
   clientId,
   auth = oidc.None(),
-  budget,
+  deadline,
 }: ClientOptions): oidc.Configuration {
   const settings = { [oidc.clockTolerance]: Number.MAX_SAFE_INTEGER }
   const config = new oidc.Configuration(serverMetadata(metadata), clientId, settings, auth)
   // The library's own limit, in seconds; the guard has one for each call.
   config.timeout = 0
   config[oidc.customFetch] = (url, { method, headers, body }) =>
-    guard.fetch(url, { method, headers, body: body as URLSearchParams | undefined, signal: budget })
+    guard.fetch(url, { method, headers, body: body as URLSearchParams | undefined, deadline })
   // Only an issuer that was accepted with http has http endpoints; the guard has the last word on both.
   if (metadata.issuer.startsWith('http:')) oidc.allowInsecureRequests(config)
   return config

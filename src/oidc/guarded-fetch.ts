@@ -68,7 +68,8 @@ export interface OutboundRequest {
   method?: string
   headers?: Record<string, string>
   body?: string | URLSearchParams | undefined
-  signal?: AbortSignal | undefined
+  /** When to give up although the call has time left, by performance.now(). */
+  deadline?: number | undefined
 }
 
 export interface GuardedFetch {
@@ -111,12 +112,17 @@ export function createGuardedFetch(options: OutboundOptions): GuardedFetch {
       checkTarget(target, rules)
       agent ??= openAgent(rules, openSocket)
       const dispatcher = await agent
-      const limit = AbortSignal.timeout(timeoutMs)
-      const signal = request.signal ? AbortSignal.any([limit, request.signal]) : limit
+      const leftMs = Math.min(timeoutMs, (request.deadline ?? Infinity) - performance.now())
+      if (leftMs <= 0) throw new OutboundError('timeout', target.host)
+      // Not AbortSignal.timeout, which cannot be stopped: each call would be held in memory until its time is up.
+      const limit = new AbortController()
+      const timer = setTimeout(() => limit.abort(), leftMs)
       try {
-        return await call(dispatcher, target, { ...request, signal })
+        return await call(dispatcher, target, { ...request, signal: limit.signal })
       } catch (error) {
-        throw outboundError(error, target.host, signal)
+        throw outboundError(error, target.host, limit.signal)
+      } finally {
+        clearTimeout(timer)
       }
     },
     check: async url => {

@@ -132,7 +132,8 @@ interface KeyedWork<Result> {
   metadata: ProviderMetadata
   clientId: string
   verify: (rules: TokenRules) => Promise<Result>
-  budget?: AbortSignal
+  /** By performance.now(). */
+  deadline?: number
 }
 
 const minute = 60_000
@@ -174,10 +175,10 @@ export function createProviders(options: ProvidersOptions): Providers {
     return value
   }
 
-  async function discover(issuer: string, budget?: AbortSignal): Promise<ProviderMetadata> {
+  async function discover(issuer: string, deadline?: number): Promise<ProviderMetadata> {
     const url = discoveryUrl(issuer)
     const loading = documents.get(url, () => fetchMetadata(guard, issuer))
-    const { value: metadata } = await signingIn('discovery', within(budget, loading, url))
+    const { value: metadata } = await signingIn('discovery', within(deadline, loading, url))
     // Compared character by character with what was stored, whatever the cache's key leaves out (Discovery 1.0 §4.3).
     if (metadata.issuer !== issuer) {
       throw idpError({ stage: 'discovery', reason: 'sso_issuer_mismatch', found: metadata.issuer })
@@ -186,10 +187,10 @@ export function createProviders(options: ProvidersOptions): Providers {
   }
 
   /** Verifies with the keys that are known and, where they do not fit, once more with newer ones. */
-  async function withKeys<Result>({ metadata, clientId, verify, budget }: KeyedWork<Result>): Promise<Result> {
+  async function withKeys<Result>({ metadata, clientId, verify, deadline }: KeyedWork<Result>): Promise<Result> {
     const key = keySetKey(metadata)
     const load = () => fetchKeys(guard, metadata)
-    const wait = <Keys>(loading: Promise<Keys>) => signingIn('keys', within(budget, loading, metadata.jwks_uri))
+    const wait = <Keys>(loading: Promise<Keys>) => signingIn('keys', within(deadline, loading, metadata.jwks_uri))
     const rules = { issuer: metadata.issuer, clientId, algorithms: usableAlgorithms(metadata), clockToleranceSeconds }
     const attempt = (keySet: KeySet) => verify({ ...rules, find: keySet.find, now: now() })
 
@@ -214,21 +215,21 @@ export function createProviders(options: ProvidersOptions): Providers {
     }
     checkResponseIssuer(issuer, response)
     const refusal = responseRefusal(response)
-    const budget = AbortSignal.timeout(signInBudgetMs)
-    const metadata = await discover(issuer, budget).catch((error: unknown) => {
+    const deadline = performance.now() + signInBudgetMs
+    const metadata = await discover(issuer, deadline).catch((error: unknown) => {
       throw refusal ?? error
     })
     if (metadata.authorization_response_iss_parameter_supported) requireResponseIssuer(response)
     if (refusal) throw refusal
 
-    const { accessToken, idToken, credentialIndex } = await requestTokens({ guard, metadata, exchange, budget })
+    const { accessToken, idToken, credentialIndex } = await requestTokens({ guard, metadata, exchange, deadline })
     const verify = (rules: TokenRules) => verifyIdToken(idToken, nonce, rules)
-    const claims = await withKeys({ metadata, clientId, verify, budget })
+    const claims = await withKeys({ metadata, clientId, verify, deadline })
     const contact = contactFrom('id_token', claims)
     if (contact.email !== undefined || metadata.userinfo_endpoint === undefined) {
       return { claims, idToken, contact, credentialIndex }
     }
-    const config = configureClient({ guard, metadata, clientId, budget })
+    const config = configureClient({ guard, metadata, clientId, deadline })
     const userinfo = await signingIn('userinfo', oidc.fetchUserInfo(config, accessToken, claims.sub))
     return { claims, idToken, contact: contactFrom('userinfo', userinfo), credentialIndex }
   }
@@ -330,13 +331,13 @@ async function signingIn<Result>(stage: Stage, work: Promise<Result>): Promise<R
   }
 }
 
-/** Waits for a shared call to a URL, but not beyond one sign-in's budget; the call itself goes on for the others. */
-function within<Result>(budget: AbortSignal | undefined, work: Promise<Result>, url: string): Promise<Result> {
-  if (!budget) return work
+/** Waits for a shared call to a URL, but not beyond one sign-in's deadline; the call itself goes on for the others. */
+function within<Result>(deadline: number | undefined, work: Promise<Result>, url: string): Promise<Result> {
+  if (deadline === undefined) return work
   return new Promise((resolve, reject) => {
     const expire = () => reject(new OutboundError('timeout', new URL(url).host))
-    budget.addEventListener('abort', expire, { once: true })
-    work.then(resolve, reject).finally(() => budget.removeEventListener('abort', expire))
+    const timer = setTimeout(expire, deadline - performance.now())
+    work.then(resolve, reject).finally(() => clearTimeout(timer))
   })
 }
 

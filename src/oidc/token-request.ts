@@ -48,7 +48,8 @@ interface TokenRequestOptions {
   guard: GuardedFetch
   metadata: ProviderMetadata
   exchange: CodeExchange
-  budget: AbortSignal
+  /** By performance.now(). */
+  deadline: number
 }
 
 /**
@@ -57,14 +58,14 @@ interface TokenRequestOptions {
  * @throws {AppError} `sso_client_rejected`, `sso_idp_error`, `sso_idp_unreachable`, `sso_token_invalid`,
  *   `sso_secret_missing`
  */
-export async function requestTokens({ guard, metadata, exchange, budget }: TokenRequestOptions): Promise<Tokens> {
+export async function requestTokens({ guard, metadata, exchange, deadline }: TokenRequestOptions): Promise<Tokens> {
   const { client, nonce, state, codeVerifier } = exchange
   const callback = callbackUrl(exchange)
   const checks = { expectedNonce: nonce, expectedState: state, pkceCodeVerifier: codeVerifier, idTokenExpected: true }
   const credentials = clientCredentials(client, metadata)
   for (const [credentialIndex, prove] of credentials.entries()) {
     const auth = await prove()
-    const config = configureClient({ guard, metadata, clientId: client.clientId, auth, budget })
+    const config = configureClient({ guard, metadata, clientId: client.clientId, auth, deadline })
     try {
       const tokens = await oidc.authorizationCodeGrant(config, callback, checks)
       if (tokens.id_token === undefined) throw tokenFault('id_token_missing')
