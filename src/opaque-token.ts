@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 
 /** What each kind of token begins with, so that a leaked one can be recognised. */
 export type TokenKind = 'ses' | 'exc' | 'scim' | 'tst'
@@ -33,5 +33,5 @@ export function readOpaqueToken(kind: TokenKind, token: string): { workspaceId: 
 }
 
 export function sha256(text: string): Buffer {
-  return createHash('sha256').update(text).digest()
+  return hash('sha256', text, 'buffer')
 }

@@ -11,11 +11,9 @@ export type Row = Record<string, unknown>
 /** How a Postgres type, by its number, is read from its text. */
 export type TypeParserOf = (oid: number) => (text: string) => unknown
 
-/** The form of a statement's rows. */
-interface RowForm {
-  columns: { name: string; parse: (text: string) => unknown }[]
-  /** A row of nothing but nulls: to copy and fill one costs a fraction of letting one grow. */
-  empty: Row
+interface Column {
+  name: string
+  parse: (text: string) => unknown
 }
 
 /** A connection of pg; its types say the half of it. */
@@ -32,10 +30,10 @@ interface Wire {
 const { prepareValue } = (pg as unknown as { utils: { prepareValue: (value: unknown) => unknown } }).utils
 
 /**
- * By connection and name. A connection has prepared the statement for itself, and Postgres then runs it with rows of the
+ * What the rows of a statement are, by connection and name. A connection has prepared the statement for itself, and Postgres then runs it with rows of the
  * same form or not at all ("cached plan must not change result type").
  */
-const knownForms = new WeakMap<Wire, Map<string, RowForm>>()
+const knownColumns = new WeakMap<Wire, Map<string, Column[]>>()
 
 /** What pg asks of a query that others write, such as its cursors. */
 export interface NamedQuery extends pg.Submittable {
@@ -59,8 +57,8 @@ export function namedQuery(
   typeParserOf: TypeParserOf,
   callback: NamedQuery['callback'],
 ): NamedQuery {
-  let forms: Map<string, RowForm> | undefined
-  let form: RowForm | undefined
+  let known: Map<string, Column[]> | undefined
+  let columns: Column[] | undefined
   let fault: Error | undefined
   const rows: Row[] = []
   const query: NamedQuery = {
@@ -76,28 +74,27 @@ export function namedQuery(
       } catch (error) {
         return error as Error
       }
-      forms = formsOf(wire)
-      form = forms.get(name)
+      known = columnsOf(wire)
+      columns = known.get(name)
       wire.stream.cork()
       if (wire.parsedStatements[name] === undefined) wire.parse({ name, text })
       wire.bind({ statement: name, values: prepared })
-      if (!form) wire.describe({ type: 'P' })
+      if (!columns) wire.describe({ type: 'P' })
       wire.execute()
       wire.sync()
       wire.stream.uncork()
       return null
     },
     handleRowDescription: ({ fields }) => {
-      const columns = fields.map(field => ({ name: field.name, parse: typeParserOf(field.dataTypeID) }))
-      form = { columns, empty: Object.fromEntries(columns.map(column => [column.name, null])) }
+      columns = fields.map(field => ({ name: field.name, parse: typeParserOf(field.dataTypeID) }))
     },
     handleDataRow: ({ fields }) => {
-      if (!form || fault) return
-      const row = { ...form.empty }
+      if (!columns || fault) return
+      const row: Row = {}
       try {
-        for (const [index, column] of form.columns.entries()) {
+        for (const [index, { name: column, parse }] of columns.entries()) {
           const value = fields[index]
-          if (typeof value === 'string') row[column.name] = column.parse(value)
+          row[column] = typeof value === 'string' ? parse(value) : null
         }
       } catch (error) {
         fault = error as Error
@@ -105,7 +102,7 @@ export function namedQuery(
       rows.push(row)
     },
     handleCommandComplete: () => {
-      forms?.set(name, form ?? { columns: [], empty: {} })
+      known?.set(name, columns ?? [])
     },
     handleError: error => query.callback(fault ?? error),
     handleReadyForQuery: () => query.callback(fault ?? null, rows),
@@ -113,8 +110,8 @@ export function namedQuery(
   return query
 }
 
-function formsOf(wire: Wire): Map<string, RowForm> {
-  const known = knownForms.get(wire) ?? new Map<string, RowForm>()
-  knownForms.set(wire, known)
+function columnsOf(wire: Wire): Map<string, Column[]> {
+  const known = knownColumns.get(wire) ?? new Map<string, Column[]>()
+  knownColumns.set(wire, known)
   return known
 }

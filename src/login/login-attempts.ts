@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { insertEntrySql } from '../activity/activity.ts'
@@ -44,7 +44,7 @@ export function makeAttemptSecrets(): AttemptSecrets {
 }
 
 export function s256(verifier: string): string {
-  return createHash('sha256').update(verifier).digest('base64url')
+  return hash('sha256', verifier, 'base64url')
 }
 
 function verifierContext(workspaceId: string, stateHash: Buffer): string {
