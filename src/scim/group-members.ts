@@ -4,9 +4,7 @@ import type { Params } from '../db/prepared.ts'
 import { AppError } from '../errors.ts'
 import type { MemberIds } from './answer.ts'
 import type { Caller, CallerKey } from './credential.ts'
-import type { MemberTarget } from './members.ts'
-import { areResourceIds, isResourceId, type MemberKind, type MemberKinds } from './value.ts'
-import { untilWon } from './write.ts'
+import { areResourceIds, isResourceId } from './value.ts'
 
 /** Members of groups in SQL: found, locked, told apart, and followed to the members of the workspace behind them. */
 
@@ -88,81 +86,6 @@ export function foundCtes(
        CROSS JOIN LATERAL (
          SELECT id FROM scim_groups WHERE ${here} AND id = w.id AND id <> ${id}::uuid OFFSET 0 FOR KEY SHARE) g
     )`
-}
-
-/** What a request says that ids are, each as Postgres writes an array. */
-export interface SaidKinds {
-  saidUsers: string
-  saidGroups: string
-}
-
-export function saidKinds({ said }: MemberKinds): SaidKinds {
-  const written = (kind: MemberKind) => `{${[...said[kind]].filter(isResourceId).join(',')}}`
-  return { saidUsers: written('User'), saidGroups: written('Group') }
-}
-
-/** A CTE of the ids that are something else than was said: each a look-up by key, and none where nothing was said. */
-export function contradictedCte({
-  workspaceId,
-  directoryId,
-  saidUsers,
-  saidGroups,
-}: Params<CallerKey & SaidKinds>): RawBuilder<unknown> {
-  const here = sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid`
-  return sql`
-    contradicted AS (
-      SELECT g.id, 'Group' AS kind FROM unnest(${saidUsers}::uuid[]) AS w (id)
-       CROSS JOIN LATERAL (SELECT id FROM scim_groups WHERE ${here} AND id = w.id OFFSET 0) g
-       UNION ALL
-      SELECT u.id, 'User' FROM unnest(${saidGroups}::uuid[]) AS w (id)
-       CROSS JOIN LATERAL (SELECT id FROM scim_users WHERE ${here} AND id = w.id OFFSET 0) u
-    )`
-}
-
-/** What the ids of that CTE are; null where there are none. */
-export interface Contradicted {
-  contradicted: Record<string, MemberKind> | null
-}
-
-export const contradictedColumn = sql`(SELECT jsonb_object_agg(id, kind) FROM contradicted) AS contradicted`
-
-/** Filters of a request, each as often as it has ids, beside the id. */
-export interface Targets {
-  targetIds: readonly string[]
-  targetPointers: readonly string[]
-}
-
-const NOBODY = '00000000-0000-0000-0000-000000000000'
-
-export function flatTargets(targets: readonly MemberTarget[], pointerOf: (pointer: string) => string): Targets {
-  const flat = targets.flatMap(({ ids, pointer }) =>
-    ids.map(id => ({ id: isResourceId(id) ? id : NOBODY, pointer: pointerOf(pointer) })),
-  )
-  return { targetIds: flat.map(({ id }) => id), targetPointers: flat.map(({ pointer }) => pointer) }
-}
-
-/** A CTE of the filters of which no member is in the group. */
-export function missedCte(values: Params<GroupKey & Targets>): RawBuilder<unknown> {
-  return sql`
-    missed AS (
-      SELECT t.pointer FROM unnest(${values.targetIds}::uuid[], ${values.targetPointers}::text[]) AS t (id, pointer)
-        LEFT JOIN ${heldLateral(values, sql`t.id`)} h ON true
-       GROUP BY t.pointer HAVING bool_or(h.held) IS NULL
-    )`
-}
-
-/**
- * Runs a write that is decided again with what the database has told of its members. Asking first would be a round trip for
- * every request, and what a member says that it is, is seldom wrong.
- */
-export async function untilKnown<Result>(write: (kinds: MemberKinds) => Promise<Result | 'raced'>): Promise<Result> {
-  const known = new Map<string, MemberKind>()
-  return untilWon(() => write({ said: { User: new Set(), Group: new Set() }, known }))
-}
-
-export function learnKinds({ known }: MemberKinds, contradicted: Record<string, MemberKind>): 'raced' {
-  for (const [id, kind] of Object.entries(contradicted)) known.set(id, kind)
-  return 'raced'
 }
 
 /** The ids that were sent, told apart by those of them that are groups. */

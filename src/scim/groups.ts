@@ -12,19 +12,10 @@ import { changeOneMember } from './change-member.ts'
 import { countSql } from './counters.ts'
 import { allowed, callerKey, firstRow } from './credential.ts'
 import { groupUpdatedSql } from './group-entry.ts'
-import { contradictedColumn, contradictedCte, findUnknown, foundCtes, groupCycle, inGroup } from './group-members.ts'
-import { joinIds, learnKinds, markReach, membersBehind, saidKinds, sentMembers } from './group-members.ts'
-import {
-  flatTargets,
-  heldLateral,
-  missedCte,
-  unknownMembers,
-  untilKnown,
-  type Contradicted,
-  type GroupKey,
-  type SaidKinds,
-  type Targets,
-} from './group-members.ts'
+import { findUnknown, foundCtes, groupCycle, heldLateral, inGroup, joinIds, markReach } from './group-members.ts'
+import { membersBehind, sentMembers, unknownMembers, type GroupKey } from './group-members.ts'
+import { checksOf, contradictedColumn, contradictedCte, learnKinds, missedCte, untilKnown } from './member-checks.ts'
+import { whereNeeded, withMissed, type Checked, type Contradicted } from './member-checks.ts'
 import type { MemberChanges, MemberTarget } from './members.ts'
 import { applyPatch, noTarget, touchedAttributes, type Operation } from './patch.ts'
 import { fromRow, readGroup, toGroupRow, type GroupRow } from './resource.ts'
@@ -89,7 +80,7 @@ function displayNameTaken(): AppError {
 
 // ---- creating
 
-interface CreateValues extends GroupKey, GroupRow, SaidKinds {
+interface CreateValues extends GroupKey, GroupRow, Checked {
   /** As Postgres writes an array: the driver would escape each id, twice. */
   members: string
   /** In a transaction that binds the mappings which await the group. */
@@ -98,7 +89,7 @@ interface CreateValues extends GroupKey, GroupRow, SaidKinds {
   leniencies: string | null
 }
 
-interface CreatedRow extends Contradicted {
+interface CreatedRow extends Partial<Contradicted> {
   isKnown: boolean
   /** A mapping was made for a group of this name before it came. */
   isAwaited: boolean
@@ -107,13 +98,12 @@ interface CreatedRow extends Contradicted {
   groups: string | null
 }
 
-const insertGroup = prepared<CreateValues, CreatedRow>(
-  'scim_group_create',
-  values => sql`
+const insertGroup = whereNeeded<CreateValues, CreatedRow>('scim_group_create', ifChecked => values => {
+  return sql`
     WITH ${allowed(values)},
     wanted AS (SELECT DISTINCT w.id FROM allowed, unnest(${values.members}::uuid[]) AS w (id)),
     ${foundCtes(values, sql`wanted`)},
-    ${contradictedCte(values)},
+    ${ifChecked(sql`${contradictedCte(values)},`)}
     verdict AS (
       SELECT a.workspace_id, a.directory_id,
              (SELECT count(*) FROM wanted) = (SELECT count(*) FROM found_users) + (SELECT count(*) FROM found_groups) AS is_known,
@@ -127,7 +117,7 @@ const insertGroup = prepared<CreateValues, CreatedRow>(
       INSERT INTO scim_groups (workspace_id, directory_id, id, display_name, display_name_key, external_id, doc)
       SELECT v.workspace_id, v.directory_id, ${values.id}::uuid, ${values.displayName}::text, ${values.displayNameKey}::text,
              ${values.externalId}::text, ${values.doc}::json
-        FROM verdict v WHERE v.is_known AND NOT EXISTS (SELECT FROM contradicted) AND (${values.binds}::boolean OR NOT v.is_awaited)
+        FROM verdict v WHERE v.is_known ${ifChecked(sql`AND NOT EXISTS (SELECT FROM contradicted)`)} AND (${values.binds}::boolean OR NOT v.is_awaited)
       ON CONFLICT (workspace_id, directory_id, display_name_key) DO NOTHING
       RETURNING workspace_id, directory_id, id, created_at
     ), counted AS (${countSql('Group', 'created', sql`written`)}),
@@ -149,10 +139,10 @@ const insertGroup = prepared<CreateValues, CreatedRow>(
         'displayName', ${values.displayName}::text, 'members', (SELECT count(*) FROM wanted), 'leniencies', ${values.leniencies}::jsonb))`,
       from: sql`written w`,
     })})
-    SELECT v.is_known AS "isKnown", v.is_awaited AS "isAwaited", w.id, w.created_at AS "createdAt", (SELECT string_agg(id::text, ',') FROM found_groups) AS groups,
-           ${contradictedColumn}
-      FROM verdict v LEFT JOIN written w ON true`,
-)
+    SELECT v.is_known AS "isKnown", v.is_awaited AS "isAwaited", w.id, w.created_at AS "createdAt", (SELECT string_agg(id::text, ',') FROM found_groups) AS groups
+           ${ifChecked(sql`, ${contradictedColumn}`)}
+      FROM verdict v LEFT JOIN written w ON true`
+})
 
 /**
  * Creates a group with its members. Access changes only where an admin has mapped its name before it came.
@@ -170,14 +160,14 @@ export async function createGroup(
     const values = {
       ...callerKey(caller),
       ...toGroupRow(resource),
-      ...saidKinds(kinds),
+      ...checksOf(kinds),
       id,
       members: `{${sent}}`,
       requestId,
       leniencies: leniencyText([...leniencies, ...read.leniencies], context),
     }
     const first = firstRow(await insertGroup(db, { ...values, binds: false }))
-    if (first.contradicted !== null) return learnKinds(kinds, first.contradicted)
+    if (first.contradicted) return learnKinds(kinds, first.contradicted)
     const row = first.isKnown && first.isAwaited ? await createAwaitedGroup(context, values) : first
     if (!row.isKnown) throw unknownMembers(await findUnknown(db, { caller, id, ids: members }))
     if (row.id === null) throw displayNameTaken()
@@ -207,7 +197,7 @@ async function createAwaitedGroup(
 /** Null for all of it where the document stays. */
 type Document = { [Name in keyof GroupRow]: GroupRow[Name] | null }
 
-interface SaveValues extends GroupKey, Document, SaidKinds, Targets {
+interface SaveValues extends GroupKey, Document, Checked {
   /** Refuses filters that select no member, rather than recording them. */
   isStrict: boolean
   ifMatch: IfMatch
@@ -218,13 +208,13 @@ interface SaveValues extends GroupKey, Document, SaidKinds, Targets {
   leniencies: string | null
 }
 
-interface SavedRow extends StoredRow, Contradicted {
+interface SavedRow extends StoredRow, Partial<Contradicted> {
   verdict: 'version' | 'raced' | 'contradicted' | 'missed' | 'unknown' | 'cycle' | 'same' | 'recompute' | 'write' | null
   /** Of the members that were sent, those that are groups. */
   groups: string | null
   entryId: number | null
-  /** Pointers to filters that select no member. */
-  missed: string[]
+  /** Pointers to filters that select no member; absent where nothing was checked. */
+  missed?: string[]
   isMapped: boolean
   /** Who came or went; null outside of a transaction that recomputes. */
   changedUsers: string[] | null
@@ -250,7 +240,7 @@ interface ChangeOf<Values> {
  * it began with, unless the client does. It does ask whether what the group is mapped to has changed meanwhile.
  */
 function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
-  return prepared<SaveValues & Values, SavedRow>(name, all => {
+  return whereNeeded<SaveValues & Values, SavedRow>(name, ifChecked => all => {
     const values = all as Params<SaveValues>
     const { workspaceId, directoryId, doc } = values
     const here = (table: RawBuilder<unknown>) =>
@@ -270,8 +260,7 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
       ${difference(all)},
       adding AS (SELECT id FROM difference WHERE is_added),
       ${foundCtes(values, sql`adding`)},
-      ${contradictedCte(values)},
-      ${missedCte(values)},
+      ${ifChecked(sql`${contradictedCte(values)}, ${missedCte(values)},`)}
       numbers AS (
         SELECT (SELECT count(*) FROM difference WHERE is_added) AS added,
                (SELECT count(*) FROM difference WHERE NOT is_added) AS removed,
@@ -284,8 +273,9 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
         SELECT p.id, p.version, p.reach_version, n.is_mapped,
                CASE WHEN p.version <> ALL (${values.ifMatch}::int[]) THEN 'version'
                     WHEN p.version <> ${values.expected}::int THEN 'raced'
+                    ${ifChecked(sql`
                     WHEN EXISTS (SELECT FROM contradicted) THEN 'contradicted'
-                    WHEN ${values.isStrict}::boolean AND EXISTS (SELECT FROM missed) THEN 'missed'
+                    WHEN ${values.isStrict}::boolean AND EXISTS (SELECT FROM missed) THEN 'missed'`)}
                     WHEN n.added > n.users + n.groups THEN 'unknown'
                     WHEN n.is_cycle THEN 'cycle'
                     WHEN n.added + n.removed = 0 AND (NOT ${replaced} OR p.doc::text = ${doc}::text) THEN 'same'
@@ -326,14 +316,13 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
           'displayName', CASE WHEN ${replaced} THEN w.display_name END,
           'membersAdded', nullif((SELECT count(*) FROM added) + (SELECT count(*) FROM nested), 0),
           'membersRemoved', nullif((SELECT count(*) FROM removed) + (SELECT count(*) FROM freed), 0)`,
-        leniencies: sql`nullif(coalesce(${values.leniencies}::jsonb, '[]') || coalesce((
-            SELECT jsonb_agg(jsonb_build_object('name', 'target_missed', 'pointer', m.pointer))
-              FROM (SELECT pointer FROM missed LIMIT 100) m), '[]'), '[]')`,
+        leniencies: ifChecked(withMissed(values.leniencies), sql`${values.leniencies}::jsonb`),
       })})
       SELECT CASE WHEN v.verdict = 'write' AND w.id IS NULL THEN 'raced' ELSE v.verdict END AS verdict,
              p.id, coalesce(w.version, p.version) AS version, p.created_at AS "createdAt",
              coalesce(w.updated_at, p.updated_at) AS "updatedAt", coalesce(w.doc, p.doc) AS doc,
-             ${sent(all)} AS groups, (SELECT id FROM entry) AS "entryId", ${contradictedColumn}, ARRAY(SELECT pointer FROM missed) AS missed, v.is_mapped AS "isMapped",
+             ${sent(all)} AS groups, (SELECT id FROM entry) AS "entryId", v.is_mapped AS "isMapped",
+             ${ifChecked(sql`${contradictedColumn}, ARRAY(SELECT pointer FROM missed) AS missed,`)}
              CASE WHEN ${values.recomputes}::boolean THEN
                ARRAY(SELECT user_id FROM added UNION ALL SELECT user_id FROM removed) END AS "changedUsers",
              CASE WHEN ${values.recomputes}::boolean THEN
@@ -412,8 +401,10 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
   const values = {
     ...callerKey(caller),
     ...document,
-    ...saidKinds(kinds),
-    ...flatTargets(memberTargets, pointer => pointerWithin(context, pointer)),
+    ...checksOf(
+      kinds,
+      memberTargets.map(({ ids, pointer }) => ({ ids, pointer: pointerWithin(context, pointer) })),
+    ),
     isStrict: caller.mode === 'strict',
     id,
     ifMatch,
@@ -449,7 +440,7 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
     case 'contradicted':
       return learnKinds(kinds, contradicted ?? {})
     case 'missed':
-      throw missedTarget(memberTargets, pointer => row.missed.includes(pointerWithin(context, pointer)))
+      throw missedTarget(memberTargets, pointer => row.missed?.includes(pointerWithin(context, pointer)))
     case 'raced':
       return 'raced'
     case 'same':
@@ -466,7 +457,7 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
   }
 }
 
-function missedTarget(targets: readonly MemberTarget[], isMissed: (pointer: string) => boolean): AppError {
+function missedTarget(targets: readonly MemberTarget[], isMissed: (pointer: string) => boolean | undefined): AppError {
   return refuse(noTarget('members', targets.find(({ pointer }) => isMissed(pointer))?.pointer ?? ''))
 }
 
