@@ -153,6 +153,16 @@ export async function recordAccessChange(
       FROM members WHERE workspace_id = ${workspaceId} AND id = ${memberId}`.execute(trx)
 }
 
+/**
+ * The same for members who were made by the statement itself, as the body of a CTE: `made (workspace_id, id, status, role)`. Needs a
+ * CTE `entry (id)`.
+ */
+export function accessHistoryOfNew(made: RawBuilder<unknown>): RawBuilder<unknown> {
+  return sql`
+    INSERT INTO access_changes (workspace_id, member_id, entry_id, status_after, role_after)
+    SELECT m.workspace_id, m.id, entry.id, m.status, m.role FROM ${made} m CROSS JOIN entry`
+}
+
 function valueOr(value: string | null | undefined, column: RawBuilder<unknown>): RawBuilder<unknown> {
   return value === undefined ? column : sql`${value}::text`
 }

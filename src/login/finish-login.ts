@@ -2,16 +2,16 @@ import type { Config } from '../config.ts'
 import { databaseRefusal } from '../db/database.ts'
 import { AppError, type ErrorCode } from '../errors.ts'
 import { checkResponseIssuer, readAuthorizationResponse } from '../oidc/authorization-response.ts'
-import type { AuthorizationResponse, ProvenSignIn } from '../oidc/provider.ts'
-import type { LoginConfig } from '../sso/sso-config.ts'
+import type { ProvenSignIn } from '../oidc/provider.ts'
+import { openLoginConfig } from '../sso/sso-config.ts'
 import { checkAuthentication } from './authentication.ts'
 import { failedUrl, signedInUrl, startUrl } from './front-end.ts'
 import { AttemptRefusal, awaitOutcome, recordLoginRefusal, recordRestart, takeAttempt } from './login-attempts.ts'
 import type { AttemptOutcome, LoginAttempt } from './login-attempts.ts'
 import { finishLoginTest } from './login-test.ts'
-import { proveSignIn } from './prove-sign-in.ts'
+import { proveSignIn, type AnsweredAttempt } from './prove-sign-in.ts'
 import { signIn, type Visitor } from './sign-in.ts'
-import { getOpenLoginConfig, type LoginDependencies } from './start-login.ts'
+import { requireOpen, type LoginDependencies } from './start-login.ts'
 
 export interface Callback {
   workspaceId: string
@@ -32,8 +32,8 @@ export interface FinishedLogin {
 
 /**
  * Answers a callback. State, cookie and `iss` are checked before anything is sent to the provider, the code is exchanged
- * once, and a second delivery of the same callback lands where the first did. Three round trips to the database for
- * someone who is known.
+ * once, and a second delivery of the same callback lands where the first did. Two round trips to the database for
+ * someone who is known, four for most who are not.
  * @throws {AppError} `sso_state_invalid`, `sso_attempt_expired`: the callback belongs to no attempt that could end by it.
  *   Everything later is the attempt's outcome.
  */
@@ -42,7 +42,11 @@ export async function finishLogin(dependencies: LoginDependencies, callback: Cal
   const { workspaceId, query, readCookie, visitor } = callback
   const response = readAuthorizationResponse(query)
   const { state } = response
-  const { kind, attempt } = await takeAttempt(db, box, { workspaceId, state, browserSecret: readCookie(state) })
+  const { kind, attempt, configRow } = await takeAttempt(db, box, {
+    workspaceId,
+    state,
+    browserSecret: readCookie(state),
+  })
   const endWith = (outcome: AttemptOutcome) => ({ location: outcomeUrl(config, { attempt, outcome, visitor }), state })
   if (kind === 'repeated') return endWith(await awaitOutcome(db, box, attempt))
   if (attempt.loginTestId !== null) {
@@ -52,12 +56,13 @@ export async function finishLogin(dependencies: LoginDependencies, callback: Cal
   }
   let proven: ProvenSignIn | undefined
   try {
-    const loginConfig = await checkAnswer(dependencies, { attempt, response })
-    if (!loginConfig) {
+    const loginConfig = requireOpen(configRow && openLoginConfig(box, configRow))
+    const answered = { attempt, response, loginConfig, requestId: visitor.requestId }
+    if (!checkAnswer(answered)) {
       await recordRestart(db, attempt)
       return endWith({ outcome: 'restarted' })
     }
-    proven = await proveSignIn(dependencies, { attempt, response, loginConfig, requestId: visitor.requestId })
+    proven = await proveSignIn(dependencies, answered)
     const { startedAt } = attempt
     const { clockToleranceSeconds } = config
     checkAuthentication(proven.claims, { policy: loginConfig, startedAt, clockToleranceSeconds })
@@ -87,19 +92,15 @@ const askAgain = new Set(['login_required', 'interaction_required', 'temporarily
 
 /**
  * Checks an answer against the configuration as it is now: an admin's decision since the start holds.
- * @returns the configuration to carry on with; undefined where the sign-in has to begin anew, once for each chain
+ * @returns false where the sign-in has to begin anew, once for each chain
  */
-async function checkAnswer(
-  { db, box }: LoginDependencies,
-  { attempt, response }: { attempt: LoginAttempt; response: AuthorizationResponse },
-): Promise<LoginConfig | undefined> {
-  const loginConfig = await getOpenLoginConfig(db, box, attempt.workspaceId)
+function checkAnswer({ attempt, response, loginConfig }: AnsweredAttempt): boolean {
   checkResponseIssuer(attempt.issuer, response)
   // Versions begin anew with a configuration that is made after another was deleted: it may be of another provider.
   const changed = loginConfig.version !== attempt.configVersion || loginConfig.issuer !== attempt.issuer
-  if ((changed || askAgain.has(response.error ?? '')) && attempt.restarts === 0) return undefined
+  if ((changed || askAgain.has(response.error ?? '')) && attempt.restarts === 0) return false
   if (changed) throw new AttemptRefusal('sso_attempt_expired', 'config_changed', attempt)
-  return loginConfig
+  return true
 }
 
 function outcomeUrl(

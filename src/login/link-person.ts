@@ -3,11 +3,12 @@ import { recomputeAccess, recordAccessChange } from '../access/access.ts'
 import type { Actor } from '../actor.ts'
 import { recordActivity } from '../activity/activity.ts'
 import type { Config } from '../config.ts'
-import type { Trx } from '../db/database.ts'
+import { isUniqueViolation, type Trx } from '../db/database.ts'
 import type { LoginConfig } from '../sso/sso-config.ts'
 import { uuid7 } from '../uuid7.ts'
-import { decideLinking } from './linking.ts'
-import type { Candidate, LinkedBy, LinkingDecision, LinkingFacts, LinkingRules, Person, Trust } from './linking.ts'
+import { factsKey, lockFacts } from './linking-facts.ts'
+import { decideLinking, linkingFacts } from './linking.ts'
+import type { LinkedBy, LinkingDecision, LinkingRules, Person, Trust } from './linking.ts'
 
 export interface Linking {
   person: Person
@@ -32,7 +33,7 @@ export async function linkPerson(trx: Trx, linking: Linking): Promise<Linked> {
   const { workspaceId } = loginConfig
   await lockPerson(trx, workspaceId, person)
   if (await isLinked(trx, workspaceId, person)) return { trust: 'identity' }
-  const facts = await findFacts(trx, loginConfig, person)
+  const facts = linkingFacts(await lockFacts(trx, factsKey(workspaceId, person)), loginConfig)
   const rules: LinkingRules = config
   const decision = decideLinking(person, facts, { config: loginConfig, rules })
   const { trust } = decision
@@ -59,44 +60,6 @@ async function isLinked(trx: Trx, workspaceId: string, { issuer, subject }: Pers
     .where('subject', '=', subject)
     .executeTakeFirst()
   return identity !== undefined
-}
-
-/** Whom the claims point to, their rows locked until the sign-in is through. */
-async function findFacts(
-  trx: Trx,
-  { workspaceId, relinkByEmailUntil }: LoginConfig,
-  { issuer, email, ...person }: Person,
-): Promise<LinkingFacts> {
-  const stableId = person.stableId ?? null
-  const emailKey = email?.key ?? null
-  const relinkByEmail = relinkByEmailUntil !== null && Date.parse(relinkByEmailUntil) > Date.now()
-  const { rows: candidates } = await sql<Candidate>`
-    SELECT f.found_by AS "foundBy", m.id AS "memberId", m.status, m.role,
-           coalesce(m.invitation_expires_at > now(), false) AS "invitationOpen",
-           ARRAY(SELECT jsonb_build_object('issuer', i.issuer, 'subject', i.subject)
-                   FROM identities i WHERE i.workspace_id = m.workspace_id AND i.member_id = m.id) AS identities
-      FROM (
-        SELECT u.member_id, 'directory' AS found_by
-          FROM directories d
-          JOIN scim_users u ON u.workspace_id = d.workspace_id AND u.directory_id = d.id AND u.external_id = ${stableId}::text
-         WHERE d.workspace_id = ${workspaceId}
-        UNION
-        SELECT member_id, 'identity' FROM identities
-         WHERE workspace_id = ${workspaceId} AND issuer = ${issuer} AND stable_id = ${stableId}::text
-        UNION
-        SELECT id, 'email' FROM members WHERE workspace_id = ${workspaceId} AND email_key = ${emailKey}::text
-      ) f
-      JOIN members m ON m.workspace_id = ${workspaceId} AND m.id = f.member_id
-       FOR UPDATE OF m`.execute(trx)
-  if (candidates.length > 0 || emailKey === null) return { candidates, relinkByEmail, inactiveInDirectory: false }
-  const inactive = await trx
-    .selectFrom('scim_users')
-    .select('id')
-    .where('workspace_id', '=', workspaceId)
-    .where('email_keys', '@>', sql<string[]>`ARRAY[${emailKey}]::text[]`)
-    .where('active', '=', false)
-    .executeTakeFirst()
-  return { candidates, relinkByEmail, inactiveInDirectory: inactive !== undefined }
 }
 
 async function createMember(
@@ -213,4 +176,9 @@ async function openAccess(trx: Trx, { loginConfig, config }: Linking, opened: Op
   const { memberId, entryId, statusBefore, roleBefore } = opened
   await recordAccessChange(trx, { workspaceId, memberId, entryId, statusBefore, roleBefore })
   await recomputeAccess(trx, { workspaceId, memberIds: [memberId], entryId, roles: config.roles })
+}
+
+/** Whether somebody else (an invitation, a directory, another tab) has made the same member or identity meanwhile. */
+export function isLostRace(error: unknown): boolean {
+  return ['members_email', 'identities_pkey', 'identities_member'].some(index => isUniqueViolation(error, index))
 }

@@ -53,18 +53,29 @@ export interface Candidate {
   memberId: string
   /** By the claim that never changes, in a directory or with an identity of the same issuer; or by the address. */
   foundBy: 'directory' | 'identity' | 'email'
+  version: number
   status: 'invited' | 'active' | 'deactivated'
   role: string
   invitationOpen: boolean
+  /** Of the directories that provide them (reach.ts). */
+  limits: string[]
   identities: { issuer: string; subject: string }[]
 }
 
-export interface LinkingFacts {
+/** What is stored about the person. */
+export interface StoredFacts {
   candidates: Candidate[]
-  /** An admin has opened the window in which members of another issuer are linked anew by their address. */
-  relinkByEmail: boolean
   /** A directory of this workspace holds the address and says that the person is inactive. */
   inactiveInDirectory: boolean
+}
+
+export interface LinkingFacts extends StoredFacts {
+  /** An admin has opened the window in which members of another issuer are linked anew by their address. */
+  relinkByEmail: boolean
+}
+
+export function linkingFacts(stored: StoredFacts, { relinkByEmailUntil }: LoginConfig): LinkingFacts {
+  return { ...stored, relinkByEmail: relinkByEmailUntil !== null && Date.parse(relinkByEmailUntil) > Date.now() }
 }
 
 export type LinkedBy = 'email' | 'invitation' | 'directory' | 'claim' | 'provisioned'

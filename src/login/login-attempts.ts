@@ -7,6 +7,7 @@ import { prepared } from '../db/prepared.ts'
 import { AppError, type ErrorCode } from '../errors.ts'
 import { sha256 } from '../opaque-token.ts'
 import type { SecretBox } from '../sso/secret-box.ts'
+import { loginConfigSql, type LoginConfigRow } from '../sso/sso-config.ts'
 import type { StartRequest } from './front-end.ts'
 import { tooMany } from './rate-limit.ts'
 
@@ -131,11 +132,18 @@ export async function saveAttempt(
   if (!row) throw tooMany(60)
 }
 
-interface TakenRow extends Omit<LoginAttempt, 'codeVerifier'> {
+interface AttemptRow extends Omit<LoginAttempt, 'workspaceId' | 'issuer' | 'codeVerifier'> {
+  attemptIssuer: string
   verifierSealed: Buffer
   delivery: 'first' | 'repeated' | 'expired' | 'used' | 'other_browser'
 }
 
+/** The attempt beside the workspace's configuration, if it has one. */
+type TakenRow = AttemptRow & (LoginConfigRow | { [Column in keyof LoginConfigRow]: null })
+
+/**
+ * Takes an attempt, and reads in the same round trip what each callback goes by next: the configuration as it is now.
+ */
 const take = prepared<{ workspaceId: string; stateHash: Buffer; browserHash: Buffer | null }, TakenRow>(
   'login_attempt_take',
   ({ workspaceId, stateHash, browserHash }) => sql`
@@ -149,20 +157,23 @@ const take = prepared<{ workspaceId: string; stateHash: Buffer; browserHash: Buf
          AND coalesce(taken_at, 'infinity') = 'infinity' AND expires_at > now()
       RETURNING true
     )
-    SELECT workspace_id AS "workspaceId", state_hash AS "stateHash", nonce, verifier_sealed AS "verifierSealed", issuer,
-           config_version AS "configVersion", return_to AS "returnTo", handoff_challenge AS "handoffChallenge", restarts,
-           created_at AS "startedAt", login_test_id AS "loginTestId",
+    SELECT f.state_hash AS "stateHash", f.nonce, f.verifier_sealed AS "verifierSealed", f.issuer AS "attemptIssuer",
+           f.config_version AS "configVersion", f.return_to AS "returnTo", f.handoff_challenge AS "handoffChallenge",
+           f.restarts, f.created_at AS "startedAt", f.login_test_id AS "loginTestId",
            CASE WHEN EXISTS (SELECT FROM taken) THEN 'first'
-                WHEN taken_at IS NULL AND expires_at <= now() THEN 'expired'
-                WHEN NOT same_browser THEN 'other_browser'
+                WHEN f.taken_at IS NULL AND f.expires_at <= now() THEN 'expired'
+                WHEN NOT f.same_browser THEN 'other_browser'
                 -- Without a time it was taken while this statement ran, by the same callback delivered twice at once.
-                WHEN taken_at IS NULL OR taken_at > now() - interval '60 seconds' THEN 'repeated'
-                ELSE 'used' END AS delivery
-      FROM found`,
+                WHEN f.taken_at IS NULL OR f.taken_at > now() - interval '60 seconds' THEN 'repeated'
+                ELSE 'used' END AS delivery,
+           c.*
+      FROM found f LEFT JOIN (${loginConfigSql(workspaceId)}) c ON true`,
 )
 
 export interface Delivery {
   attempt: LoginAttempt
+  /** Of the workspace as it is now; undefined where it has none. */
+  configRow: LoginConfigRow | undefined
   /** The first delivery of this callback carries on; a repeated one, within 60 s, waits for what comes of it. */
   kind: 'first' | 'repeated'
 }
@@ -197,23 +208,38 @@ export async function takeAttempt(
   const browserHash = browserSecret === undefined ? null : sha256(browserSecret)
   const [row] = await take(db, { workspaceId, stateHash: sha256(state), browserHash })
   if (!row) throw new AttemptRefusal('sso_state_invalid', 'state_unknown')
-  const { verifierSealed, delivery, ...attempt } = row
+  const {
+    stateHash,
+    nonce,
+    verifierSealed,
+    attemptIssuer: issuer,
+    configVersion,
+    returnTo,
+    handoffChallenge,
+    restarts,
+    startedAt,
+    loginTestId,
+    delivery,
+    ...config
+  } = row
+  const start = { workspaceId, returnTo, handoffChallenge }
   switch (delivery) {
     case 'expired':
-      throw new AttemptRefusal('sso_attempt_expired', 'attempt_expired', attempt)
+      throw new AttemptRefusal('sso_attempt_expired', 'attempt_expired', start)
     case 'other_browser':
       throw new AttemptRefusal(
         'sso_state_invalid',
         browserSecret === undefined ? 'cookie_missing' : 'cookie_wrong',
-        attempt,
+        start,
       )
     case 'used':
-      throw new AttemptRefusal('sso_state_invalid', 'state_used', attempt)
+      throw new AttemptRefusal('sso_state_invalid', 'state_used', start)
     case 'first':
     case 'repeated':
   }
-  const codeVerifier = box.open(verifierSealed, verifierContext(workspaceId, attempt.stateHash))
-  return { kind: delivery, attempt: { ...attempt, codeVerifier } }
+  const codeVerifier = box.open(verifierSealed, verifierContext(workspaceId, stateHash))
+  const attempt = { ...start, stateHash, nonce, codeVerifier, issuer, configVersion, restarts, startedAt, loginTestId }
+  return { kind: delivery, attempt, configRow: config.clientId === null ? undefined : config }
 }
 
 /** How the first delivery of a callback ended. */

@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import { isAbove, notConfirmed } from '../access/roles.ts'
 import type { Trx } from '../db/database.ts'
 import type { Linked, Linking } from './link-person.ts'
+import { limitsSql } from './linking-facts.ts'
 
 interface ReachRow {
   memberId: string
@@ -22,10 +23,7 @@ export async function checkReach(
 ): Promise<void> {
   if (trust === 'identity') return
   const { rows } = await sql<ReachRow>`
-    SELECT m.id AS "memberId", m.role,
-           ARRAY(SELECT d.links_up_to FROM scim_users u
-                   JOIN directories d ON d.workspace_id = u.workspace_id AND d.id = u.directory_id
-                  WHERE u.workspace_id = m.workspace_id AND u.member_id = m.id AND d.links_up_to IS NOT NULL) AS limits
+    SELECT m.id AS "memberId", m.role, ${limitsSql({ workspaceId: sql`m.workspace_id`, memberId: sql`m.id` })} AS limits
       FROM identities i
       JOIN members m ON m.workspace_id = i.workspace_id AND m.id = i.member_id
      WHERE i.workspace_id = ${loginConfig.workspaceId} AND i.issuer = ${person.issuer} AND i.subject = ${person.subject}`.execute(
@@ -33,7 +31,16 @@ export async function checkReach(
   )
   const [row] = rows
   if (!row) return
-  const { memberId, role, limits } = row
-  if (isAbove(roles, role, loginConfig.linksUpTo)) throw notConfirmed({ memberId, role, by: 'sso_config' })
-  if (limits.some(limit => isAbove(roles, role, limit))) throw notConfirmed({ memberId, role, by: 'directory' })
+  const { memberId, role } = row
+  const by = findLimit(row, { roles, linksUpTo: loginConfig.linksUpTo })
+  if (by) throw notConfirmed({ memberId, role, by })
+}
+
+/** What sets a limit below a member's role, if anything does. */
+export function findLimit(
+  { role, limits }: Pick<ReachRow, 'role' | 'limits'>,
+  { roles, linksUpTo }: { roles: readonly string[]; linksUpTo: string | null },
+): 'sso_config' | 'directory' | undefined {
+  if (isAbove(roles, role, linksUpTo)) return 'sso_config'
+  return limits.some(limit => isAbove(roles, role, limit)) ? 'directory' : undefined
 }

@@ -1,22 +1,22 @@
-import { sql } from 'kysely'
-import { insertEntrySql } from '../activity/activity.ts'
 import { claimGroups, followClaimedGroups, type ClaimingSignIn } from '../access/claimed-groups.ts'
 import { lockClaims } from '../access/group-mappings.ts'
 import type { Config } from '../config.ts'
-import { isUniqueViolation, retryDeadlocks, type Db, type Trx } from '../db/database.ts'
-import { prepared } from '../db/prepared.ts'
+import { retryDeadlocks, type Db, type Trx } from '../db/database.ts'
 import type { ProvenSignIn } from '../oidc/provider.ts'
 import { makeOpaqueToken } from '../opaque-token.ts'
 import type { SecretBox } from '../sso/secret-box.ts'
 import type { LoginConfig } from '../sso/sso-config.ts'
 import { uuid7 } from '../uuid7.ts'
+import { admitAtOnce } from './admit-at-once.ts'
 import { readSeconds, readSessionExpiry } from './authentication.ts'
 import { readClaimedGroups, requireValues } from './claimed-groups.ts'
 import { followAddress } from './contact-address.ts'
-import { linkPerson, type Linked, type Linking } from './link-person.ts'
-import { cleanText, deactivated, readPerson } from './linking.ts'
+import { isLostRace, linkPerson, type Linked, type Linking } from './link-person.ts'
+import { factsKey } from './linking-facts.ts'
+import { cleanText, deactivated, readPerson, type Person } from './linking.ts'
 import { sealOutcomeCode, type LoginAttempt } from './login-attempts.ts'
 import { checkReach } from './reach.ts'
+import { startSession, type SessionValues } from './start-session.ts'
 
 /** The browser that signs in, for the session's row and the entries. */
 export interface Visitor {
@@ -38,94 +38,10 @@ export interface SignInDependencies {
   box: SecretBox
 }
 
-interface SessionValues {
-  workspaceId: string
-  issuer: string
-  subject: string
-  sessionId: string
-  idpSessionId: string | null
-  idTokenSealed: Buffer
-  /** Seconds since the epoch, as in the ID token. */
-  authTime: number | null
-  sessionExpiry: number | null
-  acr: string | null
-  amr: string[] | null
-  address: string | null
-  userAgent: string | null
-  hours: number
-  idleMinutes: number
-  codeHash: Buffer
-  codeSealed: Buffer
-  stateHash: Buffer
-  handoffChallenge: string
-  returnTo: string
-  detail: string
-  requestId: string
-  stableId: string | null
-  configVersion: number
-}
-
-/** Whom an identity belongs to; nobody has signed in unless `active`. */
-interface KnownMember {
-  memberId: string
-  status: 'invited' | 'active' | 'deactivated'
-  emailKey: string | null
-}
-
-/**
- * Signs in whoever the identity belongs to, all in one statement: session, exchange code, entry, and the attempt's
- * outcome. The lock on the member makes it wait for a deactivation under way, and then see it.
- */
-const startSession = prepared<SessionValues, KnownMember>(
-  'login_start_session',
-  p => sql`
-    WITH person AS (
-      SELECT id, status, email_key FROM members
-       WHERE workspace_id = ${p.workspaceId}::uuid
-         -- Not a join: whatever is known of the tables, both are read by one key.
-         AND id = (SELECT member_id FROM identities
-                    WHERE workspace_id = ${p.workspaceId}::uuid AND issuer = ${p.issuer}::text
-                      AND subject = ${p.subject}::text)
-         FOR SHARE
-    ), session AS (
-      INSERT INTO sessions (workspace_id, id, member_id, issuer, subject, config_version, idp_session_id, id_token_sealed, auth_time, acr,
-                            amr, address, user_agent, idle_minutes, expires_at)
-      SELECT ${p.workspaceId}::uuid, ${p.sessionId}::uuid, id, ${p.issuer}::text, ${p.subject}::text, ${p.configVersion}::int,
-             ${p.idpSessionId}::text, ${p.idTokenSealed}::bytea, to_timestamp(${p.authTime}::float8), ${p.acr}::text,
-             ${p.amr}::text[], ${p.address}::inet, ${p.userAgent}::text, ${p.idleMinutes}::int,
-             least(now() + ${p.hours}::int * interval '1 hour', to_timestamp(${p.sessionExpiry}::float8))
-        FROM person WHERE status = 'active'
-      RETURNING id, member_id
-    ), code AS (
-      INSERT INTO exchange_codes (workspace_id, code_hash, session_id, handoff_challenge, return_to, expires_at)
-      SELECT ${p.workspaceId}::uuid, ${p.codeHash}::bytea, id, ${p.handoffChallenge}::text, ${p.returnTo}::text,
-             now() + interval '60 seconds'
-        FROM session
-    ), seen AS (
-      UPDATE identities SET last_sign_in_at = now(), stable_id = coalesce(${p.stableId}::text, stable_id)
-       WHERE workspace_id = ${p.workspaceId}::uuid AND issuer = ${p.issuer}::text AND subject = ${p.subject}::text
-         AND EXISTS (SELECT FROM session)
-    ), entry AS (${insertEntrySql({
-      workspaceId: sql`${p.workspaceId}::uuid`,
-      action: sql`'sso_login.succeeded'`,
-      actorType: sql`'member'`,
-      actorId: sql`session.member_id::text`,
-      requestId: sql`${p.requestId}::text`,
-      memberId: sql`session.member_id`,
-      targetType: sql`'session'`,
-      targetId: sql`session.id::text`,
-      detail: sql`${p.detail}::jsonb`,
-      from: sql`session`,
-    })}), closed AS (
-      UPDATE login_attempts SET outcome = 'signed_in', outcome_code = ${p.codeSealed}::bytea, outcome_entry_id = entry.id
-        FROM entry WHERE workspace_id = ${p.workspaceId}::uuid AND state_hash = ${p.stateHash}::bytea
-    )
-    SELECT id AS "memberId", status, email_key AS "emailKey" FROM person`,
-)
-
 /**
  * Makes a proven sign-in a session. Whoever is known by (workspace, issuer, subject) goes in by one statement, whatever
- * their address; anybody else is first linked or provisioned (linking.ts), in one transaction with the session.
+ * their address; anybody else is first linked or provisioned (linking.ts): by one statement more where that is an ordinary
+ * matter, else in one transaction with the session.
  * @returns the exchange code, which is stored nowhere in the clear
  * @throws {AppError} the refusals of linking.ts
  */
@@ -134,24 +50,26 @@ export async function signIn(dependencies: SignInDependencies, signingIn: SignIn
   const { loginConfig, proven, visitor } = signingIn
   const exchangeCode = makeOpaqueToken('exc', loginConfig.workspaceId)
   const person = readPerson(proven, loginConfig, config)
-  const values = { ...sessionValues(config, box, signingIn, exchangeCode), stableId: person.stableId ?? null }
-  const claiming = readClaiming(proven, { loginConfig, config, requestId: visitor.requestId })
+  const values = sessionValues({ config, box }, { ...signingIn, person, exchangeCode })
+  const linking = { person, loginConfig, config, requestId: visitor.requestId }
+  const claiming = readClaiming(proven, linking)
 
   if (claiming) await followClaimedGroups(db, claiming)
-  const [known] = await startSession(db, values)
+  const known = await startSession(db, values)
   if (known) {
     if (known.status !== 'active') throw deactivated(known.memberId)
-    await followAddress(db, { ...known, person, loginConfig, rules: config, requestId: visitor.requestId })
+    await followAddress(db, { ...known, ...linking, rules: config })
     return exchangeCode.token
   }
+  if (!claiming && (await admitAtOnce(db, linking, values))) return exchangeCode.token
   const linkAndStart = () =>
     db.transaction().execute(async trx => {
-      const detail = await admit(trx, { person, loginConfig, config, requestId: visitor.requestId, claiming })
+      const detail = await admit(trx, { ...linking, claiming })
       const linked = {
         ...values,
         detail: JSON.stringify({ issuer: person.issuer, subject: person.subject, ...detail }),
       }
-      const [member] = await startSession(trx, linked)
+      const member = await startSession(trx, linked)
       if (member?.status !== 'active') throw deactivated(member?.memberId)
     })
   await retryConflicts(() => retryDeadlocks(linkAndStart))
@@ -187,18 +105,22 @@ export async function admit(
 }
 
 function sessionValues(
-  config: Config,
-  box: SecretBox,
-  { attempt, loginConfig, proven, visitor }: SignIn,
-  exchangeCode: { token: string; hash: Buffer },
-): Omit<SessionValues, 'stableId'> {
+  { config, box }: Omit<SignInDependencies, 'db'>,
+  {
+    attempt,
+    loginConfig,
+    proven,
+    visitor,
+    person,
+    exchangeCode,
+  }: SignIn & { person: Person; exchangeCode: { token: string; hash: Buffer } },
+): SessionValues {
   const { claims, idToken } = proven
   const { workspaceId, issuer, version: configVersion } = loginConfig
   const sessionId = uuid7()
   return {
     ...visitor,
-    workspaceId,
-    issuer,
+    ...factsKey(workspaceId, person),
     subject: claims.sub,
     configVersion,
     sessionId,
@@ -244,10 +166,7 @@ async function retryConflicts(work: () => Promise<void>): Promise<void> {
     try {
       return await work()
     } catch (error) {
-      const lostRace = ['members_email', 'identities_pkey', 'identities_member'].some(index =>
-        isUniqueViolation(error, index),
-      )
-      if (attempt === 3 || !lostRace) throw error
+      if (attempt === 3 || !isLostRace(error)) throw error
     }
   }
 }

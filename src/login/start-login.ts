@@ -41,7 +41,7 @@ export async function startLogin(
   { start, network, restarts = 0, prompt, loginHint }: NewLogin,
 ): Promise<StartedLogin> {
   const { workspaceId } = start
-  const loginConfig = await getOpenLoginConfig(db, box, workspaceId)
+  const loginConfig = requireOpen(await findLoginConfig(db, box, workspaceId))
   const { issuer, version } = loginConfig
   const secrets = makeAttemptSecrets()
   const extra = {
@@ -75,8 +75,7 @@ export async function beginAt(
  * The configuration of a workspace whose sign-in is open.
  * @throws {AppError} `sso_not_configured`, `sso_disabled`, `sso_secret_missing`
  */
-export async function getOpenLoginConfig(db: Db, box: SecretBox, workspaceId: string): Promise<LoginConfig> {
-  const loginConfig = await findLoginConfig(db, box, workspaceId)
+export function requireOpen(loginConfig: LoginConfig | undefined): LoginConfig {
   if (!loginConfig) {
     throw new AppError('sso_not_configured', 'Single sign-on is not set up for this workspace.')
   }

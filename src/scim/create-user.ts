@@ -1,5 +1,5 @@
 import { sql, type RawBuilder } from 'kysely'
-import { recomputeAccess } from '../access/access.ts'
+import { accessHistoryOfNew, recomputeAccess } from '../access/access.ts'
 import type { Trx } from '../db/database.ts'
 import { prepared, type Params } from '../db/prepared.ts'
 import { uuid7 } from '../uuid7.ts'
@@ -64,13 +64,10 @@ function joinedCtes(
         SELECT workspace_id, member_id, ${email}, ${emailKey}, ${displayName}::text,
                CASE WHEN active THEN 'active' ELSE 'deactivated' END, CASE WHEN NOT active THEN 'directory' END, default_role, 'directory'
           FROM ${source}
-        RETURNING workspace_id, id AS member_id, status, role
+        RETURNING workspace_id, id, status, role
       )`,
     history: sql`
-      history_of_start AS (
-        INSERT INTO access_changes (workspace_id, member_id, entry_id, status_after, role_after)
-        SELECT j.workspace_id, j.member_id, entry.id, j.status, j.role FROM joined j CROSS JOIN entry
-      )`,
+      history_of_start AS (${accessHistoryOfNew(sql`joined`)})`,
   }
 }
 

@@ -1,4 +1,4 @@
-import { sql } from 'kysely'
+import { sql, type RawBuilder } from 'kysely'
 import type { Db } from '../db/database.ts'
 import { prepared } from '../db/prepared.ts'
 import { AppError } from '../errors.ts'
@@ -77,13 +77,14 @@ const settings = sql`
   c.groups_claim AS "groupsClaim", c.enabled,
   c.enforced_at AS "enforcedAt", c.links_up_to AS "linksUpTo", c.version`
 
-interface LoginConfigRow extends Omit<LoginConfig, 'clientSecrets' | 'clientKeys'> {
+/** As it is stored, its secrets sealed. */
+export interface LoginConfigRow extends Omit<LoginConfig, 'clientSecrets' | 'clientKeys'> {
   sealed: Buffer[]
 }
 
-const findConfig = prepared<{ workspaceId: string }, LoginConfigRow>(
-  'sso_config_find',
-  ({ workspaceId }) => sql`
+/** The configuration that a sign-in goes by; no row where the workspace has none. */
+export function loginConfigSql(workspaceId: RawBuilder<string>): RawBuilder<LoginConfigRow> {
+  return sql`
     SELECT c.workspace_id AS "workspaceId", ${settings}, s.credentials, s.sealed,
            ARRAY(SELECT d.domain FROM domains d WHERE d.workspace_id = c.workspace_id AND d.verified_at IS NOT NULL)
              AS "verifiedDomains",
@@ -99,16 +100,24 @@ const findConfig = prepared<{ workspaceId: string }, LoginConfigRow>(
         WHERE s.workspace_id = c.workspace_id
           AND (s.public_jwk IS NOT NULL) = (c.token_auth_method IS NOT DISTINCT FROM 'private_key_jwt')
      ) s
-     WHERE c.workspace_id = ${workspaceId}::uuid`,
+     WHERE c.workspace_id = ${workspaceId}::uuid`
+}
+
+const findConfig = prepared<{ workspaceId: string }, LoginConfigRow>('sso_config_find', ({ workspaceId }) =>
+  loginConfigSql(workspaceId),
 )
 
-/**
- * The configuration that a sign-in goes by, its secrets opened; undefined where the workspace has none. A secret whose key is
- * not in SEAL_KEYS any more is one that is missing: the admin enters it again.
- */
+/** The configuration that a sign-in goes by; undefined where the workspace has none. */
 export async function findLoginConfig(db: Db, box: SecretBox, workspaceId: string): Promise<LoginConfig | undefined> {
   const [row] = await findConfig(db, { workspaceId })
-  if (!row) return undefined
+  return row && openLoginConfig(box, row)
+}
+
+/**
+ * The configuration with its secrets opened. A secret whose key is not in SEAL_KEYS any more is one that is missing: the admin
+ * enters it again.
+ */
+export function openLoginConfig(box: SecretBox, row: LoginConfigRow): LoginConfig {
   const { sealed, credentials, ...config } = row
   const rows = sealed.flatMap((each, index) => {
     const credential = credentials[index]

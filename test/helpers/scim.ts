@@ -44,8 +44,8 @@ export interface TestDirectory extends TestApp {
 
 export interface TestDirectoryOptions extends TestAppOptions {
   mode?: 'tolerant' | 'strict'
-  /** Another directory of the same workspace. */
-  sibling?: TestDirectory
+  /** Another directory of the same workspace, or the workspace alone. */
+  sibling?: TestApp & Pick<TestDirectory, 'workspaceId' | 'url' | 'headers'>
   /** A workspace of its own on this app. */
   on?: TestApp
 }
