@@ -22,6 +22,9 @@ import type { Context } from './write.ts'
 /** How long a filter that no index serves may search, in milliseconds: well within the patience of providers. */
 const FILTER_MS = 10_000
 
+/** Before every id. */
+const BEFORE_ALL = '00000000-0000-0000-0000-000000000000'
+
 /** The most members that one page of groups carries; a page that would have more ends before. */
 const MAX_PAGE_MEMBERS = 50_000
 
@@ -165,6 +168,15 @@ function groupsKey({ workspaceId, directoryId, baseUrl, withRelation }: Params<P
   return { workspaceId, directoryId, baseUrl, withGroups: withRelation }
 }
 
+/** Of rows `p`, beside `allowed a`; of groups without members. */
+function plainColumns(type: ResourceTypeName, key: Params<PageKey>, groupsOf: GroupsOf): RawBuilder<unknown> {
+  const columns =
+    type === 'User'
+      ? sql`${userColumns}, ${groupsOf(groupsKey(key))} AS groups`
+      : sql`${groupColumns}, NULL AS users, NULL AS groups`
+  return sql`${columns}, a.nests_groups AS "nestsGroups"`
+}
+
 /** From a CTE `keys (id, position)`, positions of the page from 1 on, the rows of an answer, with what belongs to them; the parts of each list statement. */
 function pageParts(
   type: ResourceTypeName,
@@ -179,8 +191,7 @@ function pageParts(
   if (type === 'User') {
     return {
       ctes: page,
-      columns: sql`${userColumns}, ${groupsOf(groupsKey(key))} AS groups,
-                   a.nests_groups AS "nestsGroups"`,
+      columns: plainColumns('User', key, groupsOf),
       joins: sql``,
     }
   }
@@ -322,13 +333,9 @@ function fewStatement(
   key: Params<PageKey>,
   { source, condition, groupsOf }: Matching,
 ): RawBuilder<MaybeListing<StoredRow>> {
-  const columns =
-    type === 'User'
-      ? sql`${userColumns}, ${groupsOf(groupsKey(key))} AS groups`
-      : sql`${groupColumns}, NULL AS users, NULL AS groups`
   return sql`
     WITH ${allowed(key)}
-    SELECT ${columns}, a.nests_groups AS "nestsGroups"
+    SELECT ${plainColumns(type, key, groupsOf)}
       FROM allowed a
       LEFT JOIN LATERAL (SELECT * FROM ${source} WHERE ${inDirectory(key)} AND ${condition}) p ON true
      LIMIT ${key.count}::int + 1`
@@ -393,6 +400,39 @@ function addressOf(filter: Filter): { email: string; emailType: string | null } 
 
 // ---- without a filter
 
+function countsCte(type: ResourceTypeName, key: Params<CallerKey>): RawBuilder<unknown> {
+  return sql`counts AS (
+      SELECT coalesce(sum(total), 0)::int AS total, coalesce(sum(deleted), 0)::int AS epoch
+        FROM scim_counters WHERE ${inDirectory(key)} AND resource_type = ${type === 'User' ? sql`'User'` : sql`'Group'`})`
+}
+
+interface NextKey extends PageKey {
+  /** The id before the page. */
+  from: string
+  /** How many resources had been deleted when that was its place; null where it is for certain. */
+  fromEpoch: number | null
+}
+
+/** The page after an id, in its order by the index, and nothing of it where the place has changed since; of groups without members. */
+function nextStatement<Row>(
+  type: ResourceTypeName,
+  key: Params<NextKey>,
+  groupsOf: GroupsOf,
+): RawBuilder<MaybeListing<Row>> {
+  return sql`
+    WITH ${allowed(key)}, ${countsCte(type, key)}
+    SELECT c.total, c.epoch, false AS "isLead", ${plainColumns(type, key, groupsOf)}
+      FROM allowed a CROSS JOIN counts c
+      LEFT JOIN LATERAL (
+        SELECT * FROM ${tables[type]} WHERE ${inDirectory(key)} AND id > ${key.from}::uuid
+         ORDER BY id LIMIT CASE WHEN c.epoch <> ${key.fromEpoch}::int THEN 0 ELSE ${key.count}::int END) p ON true`
+}
+
+const next = {
+  User: preparedList<NextKey>('User', 'scim_user_next', (key, groupsOf) => nextStatement('User', key, groupsOf)),
+  Group: preparedList<NextKey>('Group', 'scim_group_next', (key, groupsOf) => nextStatement('Group', key, groupsOf)),
+}
+
 interface WalkKey extends PageKey {
   anchorId: string | null
   anchorEpoch: number | null
@@ -409,13 +449,9 @@ function walkStatement<Row>(
 ): RawBuilder<MaybeListing<Row>> {
   const { ctes, columns, joins } = pageParts(type, key, groupsOf)
   const { skip, count, after, anchorId, anchorEpoch } = key
-  const typeName = type === 'User' ? sql`'User'` : sql`'Group'`
   return sql`
-    WITH ${allowed(key)},
-    counts AS (
-      SELECT coalesce(sum(total), 0)::int AS total, coalesce(sum(deleted), 0)::int AS epoch
-        FROM scim_counters WHERE ${inDirectory(key)} AND resource_type = ${typeName}
-    ), plan AS (
+    WITH ${allowed(key)}, ${countsCte(type, key)},
+    plan AS (
       SELECT total, epoch, (${after}::uuid IS NOT NULL OR ${anchorId}::uuid IS NOT NULL AND epoch = ${anchorEpoch}::int) AS is_warm,
              greatest(${skip}::int - 1, 0) AS walk, CASE WHEN ${skip}::int > 0 THEN 1 ELSE 0 END AS lead,
              CASE WHEN ${skip}::int > total THEN 0 ELSE ${count}::int END AS wanted
@@ -425,7 +461,7 @@ function walkStatement<Row>(
         FROM (
           SELECT id FROM ${tables[type]}
            WHERE ${inDirectory(key)}
-             AND id > (SELECT CASE WHEN is_warm THEN coalesce(${after}::uuid, ${anchorId}::uuid) ELSE '00000000-0000-0000-0000-000000000000' END FROM plan)
+             AND id > (SELECT CASE WHEN is_warm THEN coalesce(${after}::uuid, ${anchorId}::uuid) ELSE ${sql.lit(BEFORE_ALL)} END FROM plan)
            ORDER BY id
           OFFSET (SELECT CASE WHEN is_warm THEN 0 ELSE walk END FROM plan)
            LIMIT (SELECT CASE WHEN is_warm OR wanted = 0 THEN wanted ELSE wanted + lead END FROM plan)) walked
@@ -445,11 +481,20 @@ async function listUnfiltered<Row extends StoredRow>(
   { db, caller, anchors }: ListContext,
   key: PageKey,
 ): Promise<Rows<Row>> {
-  const { skip, after } = key
+  const { skip, after, withRelation } = key
   const place = `${key.directoryId}:${type}`
   const anchor = skip > 0 ? anchors.find(place, skip) : undefined
-  const run = walks[type](db, caller, { ...key, anchorId: anchor?.id ?? null, anchorEpoch: anchor?.epoch ?? null })
-  const all = (await run) as MaybeListing<Row>[]
+  const readNext = async (): Promise<MaybeListing<StoredRow>[] | undefined> => {
+    if (type === 'Group' && withRelation) return undefined
+    const from = after ?? (skip === 0 ? BEFORE_ALL : anchor?.id)
+    if (from === undefined) return undefined
+    const fromEpoch = after === null && skip > 0 ? (anchor?.epoch ?? null) : null
+    const rows = await next[type](db, caller, { ...key, from, fromEpoch })
+    return fromEpoch === null || firstRow(rows).epoch === fromEpoch ? rows.toSorted(inOrder) : undefined
+  }
+  const walk = async () =>
+    walks[type](db, caller, { ...key, anchorId: anchor?.id ?? null, anchorEpoch: anchor?.epoch ?? null })
+  const all = (await readNext()) ?? (await walk())
   const { total, epoch } = firstRow(all)
   const read = all.filter(row => row.id !== null) as unknown as Listing<Row>[]
   const rows = read.filter(row => !row.isLead)
