@@ -103,7 +103,7 @@ const insertGroup = whereNeeded<CreateValues, CreatedRow>('scim_group_create', i
     WITH ${allowed(values)},
     wanted AS (SELECT DISTINCT w.id FROM allowed, unnest(${values.members}::uuid[]) AS w (id)),
     ${foundCtes(values, sql`wanted`)},
-    ${ifChecked(sql`${contradictedCte(values)},`)}
+    ${ifChecked(sql`${contradictedCte(values, sql`found_groups`)},`)}
     verdict AS (
       SELECT a.workspace_id, a.directory_id,
              (SELECT count(*) FROM wanted) = (SELECT count(*) FROM found_users) + (SELECT count(*) FROM found_groups) AS is_known,
@@ -246,6 +246,10 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
     const here = (table: RawBuilder<unknown>) =>
       sql`${table}.workspace_id = ${workspaceId}::uuid AND ${table}.directory_id = ${directoryId}::uuid`
     const replaced = sql`(${doc}::text IS NOT NULL)`
+    const insideOrComing = sql`(
+      SELECT id FROM found_groups
+       UNION ALL
+      SELECT subgroup_id FROM scim_group_subgroups WHERE ${inGroup(values)})`
     const whole = (column: RawBuilder<unknown>, value: RawBuilder<unknown>) =>
       sql`CASE WHEN ${replaced} THEN ${value} ELSE g.${column} END`
     return sql`
@@ -260,7 +264,7 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
       ${difference(all)},
       adding AS (SELECT id FROM difference WHERE is_added),
       ${foundCtes(values, sql`adding`)},
-      ${ifChecked(sql`${contradictedCte(values)}, ${missedCte(values)},`)}
+      ${ifChecked(sql`${contradictedCte(values, insideOrComing)}, ${missedCte(values)},`)}
       numbers AS (
         SELECT (SELECT count(*) FROM difference WHERE is_added) AS added,
                (SELECT count(*) FROM difference WHERE NOT is_added) AS removed,

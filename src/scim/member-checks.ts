@@ -4,7 +4,7 @@ import { prepared, type Params } from '../db/prepared.ts'
 import type { CallerKey } from './credential.ts'
 import { heldLateral, type GroupKey } from './group-members.ts'
 import type { MemberTarget } from './members.ts'
-import { isResourceId, type MemberKind, type MemberKinds } from './value.ts'
+import { areResourceIds, isResourceId, type MemberKind, type MemberKinds } from './value.ts'
 import { untilWon } from './write.ts'
 
 /**
@@ -25,7 +25,11 @@ export interface Checked {
 const NOBODY = '00000000-0000-0000-0000-000000000000'
 
 export function checksOf({ said }: MemberKinds, targets: readonly MemberTarget[] = []): Checked {
-  const written = (kind: MemberKind) => `{${[...said[kind]].filter(isResourceId).join(',')}}`
+  const written = (kind: MemberKind) => {
+    const ids = [...said[kind]]
+    const joined = ids.join(',')
+    return `{${areResourceIds(joined, ids.length) ? joined : ids.filter(isResourceId).join(',')}}`
+  }
   const flat = targets.flatMap(({ ids, pointer }) => ids.map(id => ({ id: isResourceId(id) ? id : NOBODY, pointer })))
   return {
     saidUsers: written('User'),
@@ -58,21 +62,23 @@ export function whereNeeded<Values extends Checked, Row>(
   }
 }
 
-/** A CTE of the ids that are something else than was said: each a look-up by key. */
-export function contradictedCte({
-  workspaceId,
-  directoryId,
-  saidUsers,
-  saidGroups,
-}: Params<CallerKey & Checked>): RawBuilder<unknown> {
-  const here = sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid`
+/**
+ * A CTE of the ids that are something else than was said. Members are people for the most part, who say so by the thousand:
+ * of those only the groups that are inside or come, which are few, are looked for. Not pulled up into a join, IN is a hash
+ * table whatever Postgres estimates.
+ */
+export function contradictedCte(
+  { workspaceId, directoryId, saidUsers, saidGroups }: Params<CallerKey & Checked>,
+  groups: RawBuilder<unknown>,
+): RawBuilder<unknown> {
   return sql`
     contradicted AS (
-      SELECT g.id, 'Group' AS kind FROM unnest(${saidUsers}::uuid[]) AS w (id)
-       CROSS JOIN LATERAL (SELECT id FROM scim_groups WHERE ${here} AND id = w.id OFFSET 0) g
+      SELECT g.id, 'Group' AS kind FROM ${groups} g WHERE (g.id IN (SELECT unnest(${saidUsers}::uuid[]))) IS TRUE
        UNION ALL
       SELECT u.id, 'User' FROM unnest(${saidGroups}::uuid[]) AS w (id)
-       CROSS JOIN LATERAL (SELECT id FROM scim_users WHERE ${here} AND id = w.id OFFSET 0) u
+       CROSS JOIN LATERAL (
+         SELECT id FROM scim_users
+          WHERE workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid AND id = w.id OFFSET 0) u
     )`
 }
 
