@@ -13,8 +13,8 @@ export interface Position {
   type: number
   /** The last resource; absent at the start of a type. */
   after?: string
-  /** Where the client asked for an order of its own: how many resources of the type were given. */
-  skip?: number
+  /** Where the client asked for an order of its own: what the last resource has its place by, as text. */
+  afterKey?: string | null
 }
 
 /** How long a cursor can be used, in seconds; /ServiceProviderConfig announces it. */
@@ -50,8 +50,8 @@ export function openCursor(box: SecretBox, { cursor, ...list }: CursorList & { c
   if (sealed.expires < Date.now()) {
     throw new AppError('scim_expired_cursor', 'The cursor has expired. Begin again with an empty cursor.')
   }
-  const { type, after, skip } = sealed
-  return { type, ...(after !== undefined && { after }), ...(skip !== undefined && { skip }) }
+  const { type, after, afterKey } = sealed
+  return { type, ...(after !== undefined && { after }), ...(afterKey !== undefined && { afterKey }) }
 }
 
 function unseal(box: SecretBox, directoryId: string, cursor: string): Sealed | undefined {

@@ -45,7 +45,8 @@ export function filterToSql(
 
 /**
  * What to order by for `sortBy` (RFC 7644 §3.4.2.3): folded unless case-exact; of several values the primary one, else
- * the first. Null where unassigned. Undefined for attributes that the type lacks, and for those that are no order.
+ * the first. Null where unassigned. Undefined for attributes that the type lacks, and for those that are no order. Of text
+ * the beginning decides, so that it fits into a cursor.
  */
 export function sortKey(type: ResourceTypeName, sortBy: string): RawBuilder<unknown> | undefined {
   const path = findAttribute(type, sortBy)
@@ -54,13 +55,19 @@ export function sortKey(type: ResourceTypeName, sortBy: string): RawBuilder<unkn
   const many = manyValues(path, type)
   if (many === undefined) {
     const operand = singleOperand(comparedPath(path), type)
-    return operand && (operand.column?.value ?? foldedText(operand))
+    return operand && (operand.column?.value ?? beginning(foldedText(operand)))
   }
   if (many.relation !== undefined || many.attribute.type !== 'complex') return undefined
-  const value = foldedText(many.find(attribute))
+  const value = beginning(foldedText(many.find(attribute)))
   const isPrimary = sql`(entry.value ->> 'primary' = 'true')`
   return sql`(select ${value} from ${many.source} order by ${isPrimary} desc nulls last, entry.position limit 1)`
 }
+
+function beginning(text: Text): Text {
+  return sql`left(${text}, ${sql.lit(MAX_SORTED_LENGTH)})`
+}
+
+const MAX_SORTED_LENGTH = 256
 
 /** One value in SQL: its text, and the column with its folded form where there is one. */
 interface Operand {

@@ -1,7 +1,7 @@
 import type { SecretBox } from '../sso/secret-box.ts'
 import { groupText, listText, userText } from './answer.ts'
 import type { ResourceTypeName } from './attributes.ts'
-import { openCursor, sealCursor } from './cursor.ts'
+import { openCursor, sealCursor, type Position } from './cursor.ts'
 import { listGroups, listUsers, type Anchors, type PageQuery } from './list.ts'
 import { readProjection, returnsAttribute } from './projection.ts'
 import type { ListQuery } from './query.ts'
@@ -55,10 +55,10 @@ async function cursorPage(
     const here = index === position.type ? position : { type: index }
     const isDone: boolean = index < position.type || isOver
     const wanted: number = isDone ? 0 : query.count - resources.length
-    const { skip = 0, after } = here
+    const { after, afterKey } = here
     // One more than wanted tells whether there is a next page.
     const asked = types.length === 1 ? query : queryOfType(query, type, types)
-    const page = { ...asked, after, startIndex: skip + 1, count: wanted === 0 ? 0 : wanted + 1 }
+    const page = { ...asked, after, afterKey, startIndex: 1, count: wanted === 0 ? 0 : wanted + 1 }
     const found = await listTexts(context, { type, query: page })
     totalResults += found.totalResults
     if (isDone) continue
@@ -72,11 +72,7 @@ async function cursorPage(
     const texts = found.texts.slice(0, wanted)
     resources.push(...texts)
     if (texts.length === 0) continue
-    const lastId = found.ids[texts.length - 1]
-    position =
-      query.sortBy === undefined && lastId !== undefined
-        ? { type: index, after: lastId }
-        : { type: index, skip: skip + texts.length }
+    position = { type: index, ...found.places[texts.length - 1] }
     isOver = found.texts.length > wanted || found.isCut
   }
   const isMore = isOver && query.count > 0
@@ -86,7 +82,8 @@ async function cursorPage(
 
 interface Texts {
   totalResults: number
-  ids: readonly string[]
+  /** Where each of them stands in the list. */
+  places: readonly Omit<Position, 'type'>[]
   texts: string[]
   /** The page ends before its count, and there is more. */
   isCut: boolean
@@ -103,10 +100,14 @@ async function listTexts(
   if (type === 'User') {
     const { totalResults, resources, isCut } = await listUsers(list, query)
     const texts = resources.map(user => userText(user, { baseUrl, projection }))
-    return { totalResults, ids: resources.map(({ id }) => id), texts, isCut }
+    return { totalResults, places: resources.map(placeOf), texts, isCut }
   }
   const { totalResults, resources, isCut } = await listGroups(list, query)
   const texts: string[] = []
   for (const group of resources) texts.push(await groupText(group, { baseUrl, projection }))
-  return { totalResults, ids: resources.map(({ id }) => id), texts, isCut }
+  return { totalResults, places: resources.map(placeOf), texts, isCut }
+}
+
+function placeOf({ id, sortKey }: { id: string; sortKey?: string | null }): Omit<Position, 'type'> {
+  return { after: id, ...(sortKey !== undefined && { afterKey: sortKey }) }
 }

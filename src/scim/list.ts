@@ -30,14 +30,21 @@ const MAX_PAGE_MEMBERS = 50_000
 
 export interface Listed<Answer> {
   totalResults: number
-  resources: Answer[]
+  resources: (Answer & Ordered)[]
   /** The page ends before its count for what its resources carry, and there are more. */
   isCut: boolean
 }
 
+interface Ordered {
+  /** By what it has its place, as text, where the client asked for an order; null where it has no value there. */
+  sortKey?: string | null
+}
+
 export interface PageQuery extends Pick<ListQuery, 'filter' | 'sortBy' | 'descending' | 'startIndex' | 'count'> {
-  /** Only what comes after this resource, in the order of ids. */
+  /** Only what comes after this resource, in the order asked for, else in that of ids. */
   after?: string | undefined
+  /** Its `sortKey`, where an order is asked for. */
+  afterKey?: string | null | undefined
 }
 
 interface ListContext extends Pick<Context, 'db' | 'caller' | 'baseUrl'> {
@@ -47,12 +54,12 @@ interface ListContext extends Pick<Context, 'db' | 'caller' | 'baseUrl'> {
 }
 
 export async function listUsers(context: ListContext, query: PageQuery): Promise<Listed<UserAnswer>> {
-  const { rows, totalResults } = await listRows<UserAnswer>('User', context, query)
+  const { rows, totalResults } = await listRows<UserAnswer & Ordered>('User', context, query)
   return { totalResults, resources: rows, isCut: false }
 }
 
 export async function listGroups(context: ListContext, query: PageQuery): Promise<Listed<GroupAnswer>> {
-  const { rows, totalResults } = await listRows<StoredRow & MemberIds>('Group', context, query)
+  const { rows, totalResults } = await listRows<StoredRow & MemberIds & Ordered>('Group', context, query)
   const { withRelation } = context
   const resources = rows.map(({ users, groups, ...row }) => ({
     ...row,
@@ -66,12 +73,13 @@ export async function listGroups(context: ListContext, query: PageQuery): Promis
  * The statement reads one member more than a page may carry: then the group that it stopped in is left for the next page,
  * or read alone where it is the first.
  */
-async function cutAtMembers(context: ListContext, groups: GroupAnswer[]): Promise<GroupAnswer[]> {
+async function cutAtMembers<Group extends GroupAnswer>(context: ListContext, groups: Group[]): Promise<Group[]> {
   let total = 0
   const last = groups.findIndex(({ members }) => (total += countIds(members?.users ?? null)) > MAX_PAGE_MEMBERS)
   if (last === -1) return groups
   const [first] = groups
-  return last === 0 && first ? [await getGroup(context, { id: first.id, withMembers: true })] : groups.slice(0, last)
+  if (last !== 0 || first === undefined) return groups.slice(0, last)
+  return [{ ...first, ...(await getGroup(context, { id: first.id, withMembers: true })) }]
 }
 
 // ---- rows
@@ -102,7 +110,7 @@ async function listRows<Row extends StoredRow>(
   query: PageQuery,
 ): Promise<Rows<Row>> {
   const { db, caller, baseUrl, withRelation } = context
-  const { filter, sortBy, startIndex, count, after = null } = query
+  const { filter, sortBy, startIndex, count, after = null, afterKey = null } = query
   const key = { ...callerKey(caller), baseUrl, withRelation, skip: startIndex - 1, count, after }
   const order = sortBy === undefined ? undefined : orderOf(type, { ...query, sortBy })
   if (filter === undefined && order === undefined) return listUnfiltered<Row>(type, context, key)
@@ -112,7 +120,8 @@ async function listRows<Row extends StoredRow>(
   const condition = tree ? filterToSql(tree, { type, mode: caller.mode, ...callerKey(caller) }).condition : sql`true`
   const emailKey = type === 'User' && tree ? requiredEmail(tree) : undefined
   const source = emailKey === undefined ? aliases[type] : usersByEmail(sql.val(emailKey))
-  const statement = matchingStatement<Row>(type, constants(key), { source, condition, order, groupsOf: allGroups })
+  const matching = { source, condition, order: order && { ...order, afterKey }, groupsOf: allGroups }
+  const statement = matchingStatement<Row>(type, constants(key), matching)
   if (emailKey !== undefined) return readPage<Row>(statement.execute(db).then(({ rows }) => rows))
   const run = db
     .transaction()
@@ -151,10 +160,26 @@ function orderOf(type: ResourceTypeName, { sortBy, descending }: { sortBy: strin
       `sortBy must be a single value to order a ${type} by, such as meta.created.`,
     )
   }
-  return { key, direction: descending ? sql`DESC NULLS FIRST` : sql`ASC NULLS LAST` }
+  return { key, descending, direction: descending ? sql`DESC NULLS FIRST` : sql`ASC NULLS LAST` }
 }
 
-type Order = ReturnType<typeof orderOf>
+/** With the key of the resource that the page is to begin after. */
+type Order = ReturnType<typeof orderOf> & { afterKey: string | null }
+
+/**
+ * Whether a row `m (sort_key, id)` comes after the one that a cursor names: by its key, and among equals by its id. The text
+ * of a key is read by Postgres as what it is compared with.
+ */
+function comesAfter(after: RawBuilder<unknown>, { descending, afterKey }: Order): RawBuilder<unknown> {
+  const isLater = sql`m.id > ${after}::uuid`
+  if (afterKey === null) {
+    return descending ? sql`(m.sort_key IS NOT NULL OR ${isLater})` : sql`(m.sort_key IS NULL AND ${isLater})`
+  }
+  const isEqual = sql`(m.sort_key = ${afterKey} AND ${isLater})`
+  return descending
+    ? sql`(m.sort_key < ${afterKey} OR ${isEqual})`
+    : sql`(m.sort_key IS NULL OR m.sort_key > ${afterKey} OR ${isEqual})`
+}
 
 const aliases = { User: sql`scim_users u`, Group: sql`scim_groups g` }
 const ids = { User: sql`u.id`, Group: sql`g.id` }
@@ -182,11 +207,12 @@ function pageParts(
   type: ResourceTypeName,
   key: Params<PageKey>,
   groupsOf: GroupsOf,
+  carried: RawBuilder<unknown> = sql``,
 ): { ctes: RawBuilder<unknown>; columns: RawBuilder<unknown>; joins: RawBuilder<unknown> } {
   const here = inDirectory(key)
   const { withRelation } = key
   const page = sql`page AS (
-    SELECT r.*, k.position
+    SELECT r.*, k.position${carried}
       FROM keys k CROSS JOIN LATERAL (SELECT * FROM ${tables[type]} WHERE ${here} AND id = k.id OFFSET 0) r)`
   if (type === 'User') {
     return {
@@ -231,7 +257,8 @@ function matchingStatement<Row>(
   key: Params<PageKey>,
   { source, condition, order, groupsOf }: Matching,
 ): RawBuilder<MaybeListing<Row>> {
-  const { ctes, columns, joins } = pageParts(type, key, groupsOf)
+  const { ctes, columns, joins } = pageParts(type, key, groupsOf, order ? sql`, k.sort_key::text AS sort_key` : sql``)
+  const isAfter = order ? comesAfter(key.after, order) : sql`m.id > ${key.after}::uuid`
   const sorted = order ? sql`m.sort_key ${order.direction}, m.id` : sql`m.id`
   return sql`
     WITH ${allowed(key)},
@@ -240,12 +267,12 @@ function matchingStatement<Row>(
         FROM ${source}
        WHERE ${inDirectory(key)} AND ${condition}
     ), keys AS MATERIALIZED (
-      SELECT m.id, row_number() OVER (ORDER BY ${sorted}) AS position
+      SELECT m.*, row_number() OVER (ORDER BY ${sorted}) AS position
         FROM matched m
-       WHERE ${key.after}::uuid IS NULL OR m.id > ${key.after}::uuid
+       WHERE ${key.after}::uuid IS NULL OR ${isAfter}
        ORDER BY ${sorted} OFFSET ${key.skip}::int LIMIT ${key.count}::int
     ), ${ctes}
-    SELECT (SELECT count(*) FROM matched)::int AS total, ${columns}
+    SELECT (SELECT count(*) FROM matched)::int AS total, ${columns}${order ? sql`, p.sort_key AS "sortKey"` : sql``}
       FROM allowed a LEFT JOIN page p ON true ${joins}
      ORDER BY p.position`
 }
