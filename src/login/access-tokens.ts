@@ -15,6 +15,8 @@ const lifetimeSeconds = 300
 /** A key signs for a month and is published a day longer than any token or cache needs it. */
 const signs = sql`interval '30 days'`
 const isPublished = sql`interval '31 days'`
+/** How long before its predecessor retires a key is made: whoever verifies has fetched it when it begins to sign. */
+const aheadMs = 86_400_000
 /** How old the keys in memory may be. */
 const freshMs = 60_000
 /** An unknown key is looked for at most this often. */
@@ -55,7 +57,8 @@ export interface AccessTokensOptions {
 
 /**
  * The access tokens of this service, ES256 (RFC 7518 §3.4). The keys are in the database, sealed, and the same for all
- * replicas: the first that needs one makes it, and a month later the next, while the old one stays published.
+ * replicas: the first that needs one makes it, and before the month is over the next, which is published a day before it
+ * signs; the old one stays published after it has retired.
  */
 export function createAccessTokens({ config, db, box }: AccessTokensOptions): AccessTokens {
   let known: SigningKey[] = []
@@ -78,8 +81,9 @@ export function createAccessTokens({ config, db, box }: AccessTokensOptions): Ac
   }
 
   async function signingKey(): Promise<SigningKey & { privateKey: KeyObject }> {
-    const current = findSigner(await keysNotOlderThan(freshMs))
-    if (current) return current
+    const keys = await keysNotOlderThan(freshMs)
+    const current = findSigner(keys)
+    if (current && !isSuccessorDue(keys)) return current
     await db.transaction().execute(trx => makeKey(trx, box))
     const made = findSigner(await reload())
     if (!made) throw new Error('No signing key can be opened with SEAL_KEYS.')
@@ -143,11 +147,18 @@ function authenticationClaims({ authTime, acr, amr }: Session): Record<string, u
   }
 }
 
+/** The oldest that has not retired: it has been published for longest. */
 function findSigner(keys: SigningKey[]): (SigningKey & { privateKey: KeyObject }) | undefined {
   const now = Date.now()
-  return keys.find((key): key is SigningKey & { privateKey: KeyObject } => {
+  return keys.findLast((key): key is SigningKey & { privateKey: KeyObject } => {
     return key.retiresAt > now && key.privateKey !== undefined
   })
+}
+
+/** Every key that could sign will retire soon. */
+function isSuccessorDue(keys: SigningKey[]): boolean {
+  const soon = Date.now() + aheadMs
+  return keys.every(key => key.retiresAt <= soon || key.privateKey === undefined)
 }
 
 /** All published keys, the newest first. */
@@ -188,7 +199,7 @@ function keyContext(kid: string): string {
 /** Replicas that need a key at once wait for each other; all but the first find it made. */
 async function makeKey(trx: Trx, box: SecretBox): Promise<void> {
   await sql`SELECT pg_advisory_xact_lock(hashtextextended('signing_keys', 0))`.execute(trx)
-  if (findSigner(await loadKeys(trx, box))) return
+  if (!isSuccessorDue(await loadKeys(trx, box))) return
   const { privateKey, publicKey } = await generateKeyPair(algorithm, { extractable: true })
   const jwk = await exportJWK(publicKey)
   const kid = await calculateJwkThumbprint(jwk)

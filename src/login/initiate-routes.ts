@@ -19,7 +19,7 @@ import { visitorNetwork } from './visitor.ts'
 const initiation = z.object({
   iss: z.string().max(1100).optional().meta({ description: 'The issuer of the workspace, character by character' }),
   client_id: z.string().max(255).optional().meta({ description: 'Where it is sent, it must be ours at this issuer' }),
-  // A portal may send the parameter without a value.
+  // A portal may send a parameter without a value.
   login_hint: z.literal('').or(loginHint).optional(),
   target_link_uri: z.string().optional().meta({
     description: 'Where to be after signing in; what is no place of the front-end means its front page',
@@ -82,7 +82,7 @@ export const initiateRoutes: FastifyPluginAsyncZodOpenApi<InitiateOptions> = asy
     visits.use(visitorNetwork(request.ip))
     const loginConfig = await findLoginConfig(db, box, workspaceId)
     if (!loginConfig) throw new AppError('sso_not_configured', 'Single sign-on is not set up for this workspace.')
-    if (iss !== loginConfig.issuer || (clientId !== undefined && clientId !== loginConfig.clientId)) {
+    if (iss !== loginConfig.issuer || (clientId && clientId !== loginConfig.clientId)) {
       throw new AppError(
         'sso_issuer_mismatch',
         'A sign-in is begun here by the identity provider of this workspace only: iss must be its issuer, character by character, and client_id, where sent, the one of its SSO configuration.',

@@ -11,7 +11,13 @@ import { visitorNetwork } from './visitor.ts'
 
 const question = z
   .strictObject({
-    email: loginHint.optional().meta({ description: 'What the person typed', example: 'ana@example.com' }),
+    // Keyboards and copied texts put blanks around it.
+    email: z
+      .string()
+      .trim()
+      .pipe(loginHint)
+      .optional()
+      .meta({ description: 'What the person typed', example: 'ana@example.com' }),
     workspaceId: id.optional().meta({ description: 'Where they want to go; it alone decides then' }),
   })
   .refine(body => body.email !== undefined || body.workspaceId !== undefined, 'must name an email or a workspaceId')

@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import type { Config } from '../config.ts'
 import type { Db } from '../db/database.ts'
 import { prepared } from '../db/prepared.ts'
-import { parseEmail } from '../members/email.ts'
+import { conceivableDomains, parseEmail } from '../members/email.ts'
 import { ssoUrls } from '../sso/sso-config.ts'
 
 export interface LoginQuestion {
@@ -24,30 +24,50 @@ interface OpenWays {
   isEnforced: boolean
 }
 
+const openWays = sql`
+  c.workspace_id AS "workspaceId", c.enforced_at IS NOT NULL AS "isEnforced",
+  c.enabled AND EXISTS (
+    SELECT FROM sso_client_credentials s
+     WHERE s.workspace_id = c.workspace_id
+       AND (s.public_jwk IS NOT NULL) = (c.token_auth_method IS NOT DISTINCT FROM 'private_key_jwt')) AS "isOpen"`
+
 const findOpenWays = prepared<{ workspaceId: string | null; domain: string | null }, OpenWays>(
   'login_options',
   ({ workspaceId, domain }) => sql`
-    SELECT c.workspace_id AS "workspaceId", c.enforced_at IS NOT NULL AS "isEnforced",
-           c.enabled AND EXISTS (
-             SELECT FROM sso_client_credentials s
-              WHERE s.workspace_id = c.workspace_id
-                AND (s.public_jwk IS NOT NULL) = (c.token_auth_method IS NOT DISTINCT FROM 'private_key_jwt')) AS "isOpen"
+    SELECT ${openWays}
       FROM sso_configs c
      WHERE c.workspace_id = coalesce(${workspaceId}::uuid, (
              SELECT workspace_id FROM domains WHERE domain = ${domain}::text AND verified_at IS NOT NULL))`,
+)
+
+const findEnforced = prepared<{ domains: string[] }, OpenWays>(
+  'login_options_enforced',
+  ({ domains }) => sql`
+    SELECT ${openWays}
+      FROM domains d JOIN sso_configs c ON c.workspace_id = d.workspace_id AND c.enforced_at IS NOT NULL
+     WHERE d.domain = ANY (${domains}::text[]) AND d.verified_at IS NOT NULL
+     LIMIT 1`,
 )
 
 /**
  * Where somebody signs in: by their workspace or, knowing only their address, the workspace that has proved its domain. One
  * that was only typed into a list leads nowhere, or whoever types first could draw others' people to their own page. People
  * are never looked up, so known and unknown ones have the same answer after the same statement.
+ *
+ * What is no address here may be one to whoever asks (`Ana <ana@corp.example>`): where SSO is enforced for a domain that
+ * could be read in it, it is not what opens the password.
  */
 export async function findLoginOptions(
   { config, db }: { config: Config; db: Db },
   { email, workspaceId }: LoginQuestion,
 ): Promise<LoginOptions> {
-  const domain = workspaceId === undefined && email !== undefined ? (parseEmail(email)?.domain ?? null) : null
-  const [ways] = await findOpenWays(db, { workspaceId: workspaceId ?? null, domain })
+  const asked = workspaceId === undefined ? email : undefined
+  const domain = asked === undefined ? undefined : parseEmail(asked)?.domain
+  const domains = asked === undefined || domain !== undefined ? [] : conceivableDomains(asked)
+  const [ways] =
+    domains.length > 0
+      ? await findEnforced(db, { domains })
+      : await findOpenWays(db, { workspaceId: workspaceId ?? null, domain: domain ?? null })
   if (!ways) return { sso: null, passwordOpen: true }
   const passwordOpen = !ways.isEnforced
   if (!ways.isOpen) return { sso: null, passwordOpen }

@@ -12,7 +12,7 @@ import { visitorAddress, visitorNetwork } from './visitor.ts'
 
 const attempt = z.strictObject({
   workspaceId: id,
-  email: z.string().max(320).meta({ example: 'owner@example.com' }),
+  email: z.string().trim().max(320).meta({ example: 'owner@example.com' }),
   code: z.string().max(100).meta({ description: 'One of the recovery codes', example: '7K2MP-QX4TD-0VB9N-W3HRC' }),
 })
 

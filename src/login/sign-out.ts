@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { decodeJwt } from 'jose'
 import type { Config } from '../config.ts'
 import type { Db } from '../db/database.ts'
 import { endSessions } from '../members/end-sessions.ts'
@@ -53,10 +54,18 @@ export async function signOut(
   const endSessionUrl = await providers.endSessionUrl({
     issuer: signIn.issuer,
     clientId: loginConfig.clientId,
-    // Without the hint the provider may ask the person, or not know where to lead them: signed out here they are.
-    idToken: box.find(signIn.idTokenSealed, idTokenContext(workspaceId, id)),
+    idToken: findHint(box.find(signIn.idTokenSealed, idTokenContext(workspaceId, id)), loginConfig.clientId),
     postLogoutRedirectUri: `${config.frontendOrigins[0]}${config.frontendSignedOutPath}`,
     state,
   })
   return endSessionUrl === undefined ? undefined : { endSessionUrl, state }
+}
+
+/**
+ * Without the hint the provider may ask the person, or not know where to lead them: signed out here they are. One that was
+ * made for the client before is none: providers refuse the two together (RP-Initiated Logout 1.0 §2).
+ */
+function findHint(idToken: string | undefined, clientId: string): string | undefined {
+  if (idToken === undefined) return undefined
+  return [decodeJwt(idToken).aud].flat().includes(clientId) ? idToken : undefined
 }

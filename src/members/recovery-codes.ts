@@ -17,9 +17,14 @@ function makeCode(): string {
   return letters.join('').replaceAll(/(.{5})(?!$)/g, '$1-')
 }
 
-/** The hash of a code as somebody has typed it: in any case, with or without dashes, with letters taken for digits. */
+/** The hash of a code as somebody has typed it: in any case, with or without dashes (also those that a text
+ * program makes of them), with letters taken for digits. */
 export function hashRecoveryCode(text: string): Buffer {
-  const plain = text.toUpperCase().replaceAll(/[\s-]/g, '').replaceAll('O', '0').replaceAll(/[IL]/g, '1')
+  const plain = text
+    .toUpperCase()
+    .replaceAll(/[\s\p{Pd}\p{Cf}]/gu, '')
+    .replaceAll('O', '0')
+    .replaceAll(/[IL]/g, '1')
   return sha256(`recovery/${plain}`)
 }
 

@@ -4,7 +4,7 @@ import type { Actor } from '../actor.ts'
 import { recordActivity } from '../activity/activity.ts'
 import { isUniqueViolation, type Db, type Trx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
-import { domainTaken, getDomain, proofOf, type Domain, type DomainKey } from './domains.ts'
+import { domainTaken, getDomain, proofOf, type Domain, type DomainKey, type DomainProof } from './domains.ts'
 import type { ResolveTxt } from './txt-records.ts'
 
 /** Domains that a workspace can have on its list, proved or not: each is looked up in DNS, again and again. */
@@ -66,7 +66,7 @@ export async function verifyDomain(
       detail: { name: proof.name, systemCode: (error as NodeJS.ErrnoException).code },
     })
   })
-  if (!found.includes(proof.value)) throw notProven(proof, found)
+  if (!isProven(proof, found)) throw notProven(proof, found)
   return db.transaction().execute(async trx => {
     const verified = await trx
       .updateTable('domains')
@@ -84,6 +84,11 @@ export async function verifyDomain(
     }
     return getDomain(trx, key)
   })
+}
+
+/** DNS consoles keep blanks and quotation marks that were copied along: the value is there all the same. */
+function isProven({ value }: DomainProof, found: string[]): boolean {
+  return found.some(text => text.replaceAll(/^[\s"]+|[\s"]+$/g, '') === value)
 }
 
 /** The records are public, and seeing them is how a mistyped one is found. */
@@ -132,9 +137,9 @@ export async function recheckDomains({ db, resolveTxt, recheckHours, graceHours 
   )
   await Promise.all(
     rows.map(async recheck => {
-      const { name, value } = proofOf(recheck.domain, recheck.challenge)
-      const found = await resolveTxt(name).catch(() => undefined)
-      if (found) await noteRecheck(db, { ...recheck, isThere: found.includes(value), graceHours })
+      const proof = proofOf(recheck.domain, recheck.challenge)
+      const found = await resolveTxt(proof.name).catch(() => undefined)
+      if (found) await noteRecheck(db, { ...recheck, isThere: isProven(proof, found), graceHours })
     }),
   )
   return rows.length
