@@ -16,11 +16,11 @@ const lockedOut = z
     email: z.string().nullable(),
     displayName: z.string().nullable(),
     role: z.string(),
-    reason: z.enum(['no_email', 'domain_not_allowed', 'linked_elsewhere', 'unless_verified']).meta({
+    reason: z.enum(['no_email', 'domain_not_allowed', 'linked_elsewhere', 'unless_verified', 'not_confirmed']).meta({
       description:
         'no_email: nothing to find them by; domain_not_allowed: their domain is not on the list; linked_elsewhere: at another ' +
         'issuer, and relinkByEmailUntil is not ahead; unless_verified: an admin or owner, found only by an address that the ' +
-        'provider has verified',
+        "provider has verified; not_confirmed: the directory's linksUpTo is below their role",
     }),
   })
   .meta({ id: 'LockedOutMember' })

@@ -24,7 +24,7 @@ export interface EnforcementCheck {
 }
 
 /** Why a member might not be able to sign in. */
-export type LockOutReason = 'no_email' | 'domain_not_allowed' | 'linked_elsewhere' | 'unless_verified'
+export type LockOutReason = 'no_email' | 'domain_not_allowed' | 'linked_elsewhere' | 'unless_verified' | 'not_confirmed'
 
 export interface LockedOutMember {
   id: string
@@ -195,7 +195,8 @@ function checkMembers(count: number): EnforcementCheck {
 
 /**
  * Active members who have no account at the issuer yet, and whom their first sign-in might not find. Whoever a directory
- * provides with the configured claim is found by it, and whoever has passed a login test as it has shown.
+ * provides with the configured claim is found by it, unless the directory may not speak for their role, and whoever has passed a
+ * login test as it has shown.
  */
 function lockedOutSql(workspaceId: string, roles: readonly string[]): RawBuilder<LockedOutMember> {
   const privileged = roles.slice(roles.indexOf('admin'))
@@ -205,6 +206,10 @@ function lockedOutSql(workspaceId: string, roles: readonly string[]): RawBuilder
       LEFT JOIN sign_in_policies p ON p.workspace_id = c.workspace_id
       JOIN members m ON m.workspace_id = c.workspace_id AND m.status = 'active'
      CROSS JOIN LATERAL (SELECT CASE
+         WHEN EXISTS (SELECT FROM scim_users u JOIN directories d ON d.workspace_id = u.workspace_id AND d.id = u.directory_id
+                       WHERE u.workspace_id = m.workspace_id AND u.member_id = m.id
+                         AND array_position(${roles}::text[], m.role) > array_position(${roles}::text[], d.links_up_to))
+           THEN 'not_confirmed'
          WHEN m.email_key IS NULL THEN 'no_email'
          WHEN c.allowed_domains <> '{}' AND split_part(m.email_key, '@', 2) <> ALL (c.allowed_domains) THEN 'domain_not_allowed'
          WHEN coalesce(c.relink_by_email_until <= now(), true)
@@ -216,7 +221,7 @@ function lockedOutSql(workspaceId: string, roles: readonly string[]): RawBuilder
        AND NOT EXISTS (SELECT FROM identities i
                         WHERE i.workspace_id = m.workspace_id AND i.member_id = m.id AND i.issuer = c.issuer)
        AND NOT EXISTS (SELECT FROM sso_login_tests t WHERE t.member_id = m.id AND ${provesNow})
-       AND NOT (c.directory_claim IS NOT NULL AND EXISTS (
+       AND NOT (r.reason <> 'not_confirmed' AND c.directory_claim IS NOT NULL AND EXISTS (
              SELECT FROM scim_users u
               WHERE u.workspace_id = m.workspace_id AND u.member_id = m.id AND u.external_id IS NOT NULL))`
 }

@@ -165,7 +165,13 @@ t.test('a claim that finds people in a directory, and a directory of an admin, f
   t.match(await admin('POST', `/directories/${directoryId}/tokens`), { token: String })
   t.match(await owner('GET', `/directories/${directoryId}`), { linksUpTo: 'admin' }, 'another token, another hand')
   await refused(acme, posing, world.idp)
+  const lockedOut = async () => {
+    const { items } = await owner('GET', '/sso-config/enforcement/locked-out')
+    return items.filter((each: { id: string }) => each.id === acme.ids.olga)
+  }
+  t.match(await lockedOut(), [{ reason: 'not_confirmed' }], 'and the verdict says so')
   await owner('PATCH', `/directories/${directoryId}`, {})
+  t.same(await lockedOut(), [])
   await admin('PATCH', '/sso-config', { directoryClaim: null })
   await admin('PATCH', '/sso-config', { directoryClaim: 'sub' })
   t.match((await refused(acme, posing, world.idp)).detail, { by: 'sso_config' })

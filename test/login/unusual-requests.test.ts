@@ -356,6 +356,33 @@ t.test('a record is found as DNS consoles publish it, and is nobody else’s and
   }
 })
 
+t.test(
+  'oidc-dom-009: a list of domains is stored in one spelling, or refused with the entry that is at fault',
+  async t => {
+    const acme = await makeAcme()
+    const save = async (...allowedDomains: unknown[]) => (await acme.configure({ allowedDomains })).json()
+    t.match(await save('@corp.example', 'Corp.Example', ' corp.example '), { allowedDomains: ['corp.example'] })
+    for (const entry of [
+      'https://corp.example/',
+      '*.corp.example',
+      '',
+      ' ',
+      '@',
+      'com',
+      '.com',
+      'x'.repeat(300),
+      `${'x'.repeat(64)}.example`,
+      `${'x.'.repeat(127)}example`,
+    ]) {
+      const refused = await save('corp.example', entry)
+      t.match(refused, { status: 400, code: 'sso_domain_invalid', errors: [{ pointer: '/allowedDomains/1' }] }, entry)
+      t.match(refused.detail, JSON.stringify(entry.slice(0, 50)).slice(0, -1), 'it is named')
+    }
+    for (const entry of [5, null, ['corp.example'], {}]) t.match(await save(entry), { status: 400, code: 'invalid' })
+    t.match((await ask(acme, 'GET', '/sso-config')).json(), { allowedDomains: ['corp.example'] })
+  },
+)
+
 // ---- recovery
 
 t.test('a recovery code is read as people type and copy it, and belongs to one owner of one workspace', async t => {
