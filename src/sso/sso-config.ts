@@ -78,14 +78,17 @@ const settings = sql`
   c.enforced_at AS "enforcedAt", c.links_up_to AS "linksUpTo", c.version`
 
 /** As it is stored, its secrets sealed. */
-export interface LoginConfigRow extends Omit<LoginConfig, 'clientSecrets' | 'clientKeys'> {
-  sealed: Buffer[]
+export interface LoginConfigRow extends Omit<LoginConfig, 'clientSecrets' | 'clientKeys' | 'credentials'> {
+  credentials: (UsableCredential & {
+    /** In base64. */
+    sealed: string
+  })[]
 }
 
 /** The configuration that a sign-in goes by; no row where the workspace has none. */
 export function loginConfigSql(workspaceId: RawBuilder<string>): RawBuilder<LoginConfigRow> {
   return sql`
-    SELECT c.workspace_id AS "workspaceId", ${settings}, s.credentials, s.sealed,
+    SELECT c.workspace_id AS "workspaceId", ${settings}, s.credentials,
            ARRAY(SELECT d.domain FROM domains d WHERE d.workspace_id = c.workspace_id AND d.verified_at IS NOT NULL)
              AS "verifiedDomains",
            p.session_hours AS "sessionHours", p.session_idle_minutes AS "sessionIdleMinutes",
@@ -93,9 +96,9 @@ export function loginConfigSql(workspaceId: RawBuilder<string>): RawBuilder<Logi
       FROM sso_configs c
       LEFT JOIN sign_in_policies p ON p.workspace_id = c.workspace_id
      CROSS JOIN LATERAL (
-       SELECT coalesce(jsonb_agg(jsonb_build_object('id', s.id, 'isAccepted', s.accepted_at IS NOT NULL,
-                                                    'isRefused', s.refused_at IS NOT NULL) ORDER BY s.id DESC), '[]') AS credentials,
-              coalesce(array_agg(s.sealed ORDER BY s.id DESC), '{}') AS sealed
+       SELECT coalesce(jsonb_agg(jsonb_build_object('id', s.id, 'sealed', encode(s.sealed, 'base64'),
+                                                    'isAccepted', s.accepted_at IS NOT NULL,
+                                                    'isRefused', s.refused_at IS NOT NULL) ORDER BY s.id DESC), '[]') AS credentials
          FROM sso_client_credentials s
         WHERE s.workspace_id = c.workspace_id
           AND (s.public_jwk IS NOT NULL) = (c.token_auth_method IS NOT DISTINCT FROM 'private_key_jwt')
@@ -118,12 +121,11 @@ export async function findLoginConfig(db: Db, box: SecretBox, workspaceId: strin
  * enters it again.
  */
 export function openLoginConfig(box: SecretBox, row: LoginConfigRow): LoginConfig {
-  const { sealed, credentials, ...config } = row
-  const rows = sealed.flatMap((each, index) => {
-    const credential = credentials[index]
-    return credential ? [{ credential, sealed: each }] : []
-  })
-  return { ...config, ...openUsable(box, config, rows) }
+  const rows = row.credentials.map(({ sealed, ...credential }) => ({
+    credential,
+    sealed: Buffer.from(sealed, 'base64'),
+  }))
+  return { ...row, ...openUsable(box, row, rows) }
 }
 
 interface SealedCredential {
