@@ -15,10 +15,18 @@ export const limit: Contender = {
     args: [join(folder, 'server.ts'), '--database', databaseUrl, '--port', String(port), '--tokens', tokens.join(',')],
     readyPath: '/',
   }),
-  makeTenants: async () => [
-    { scimPath: '/scim/v2', token: tokens[0] },
-    { scimPath: '/scim/v2', token: tokens[1] },
-  ],
+  makeTenants: async ({ origin, issuer }) => {
+    const keys: unknown = await (await fetch(`${issuer}/jwks`)).json()
+    await fetch(`${origin}/sso/2`, {
+      method: 'PUT',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ issuer, keys }),
+    })
+    return [
+      { scimPath: '/scim/v2', token: tokens[0] },
+      { scimPath: '/scim/v2', token: tokens[1], workspaceId: '2' },
+    ]
+  },
   userTables: ['users', 'user_emails', 'activity'],
   countUsers: users => `UPDATE counters SET total = total + ${users} WHERE workspace = 1`,
 }

@@ -58,3 +58,32 @@ CREATE TABLE counters (
   total     bigint NOT NULL,
   PRIMARY KEY (workspace, slot)
 ) WITH (fillfactor = 50);
+
+CREATE TABLE providers (
+  workspace integer PRIMARY KEY,
+  issuer    text NOT NULL,
+  keys      jsonb NOT NULL
+);
+
+CREATE TABLE login_attempts (
+  workspace   integer NOT NULL,
+  state_hash  bytea NOT NULL,
+  secret_hash bytea NOT NULL,
+  nonce       text NOT NULL,
+  verifier    text NOT NULL,
+  challenge   text NOT NULL,
+  taken       boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (workspace, state_hash)
+);
+
+CREATE TABLE sessions (
+  workspace  integer NOT NULL,
+  id         uuid NOT NULL,
+  user_id    uuid NOT NULL,
+  code_hash  bytea NOT NULL,
+  challenge  text NOT NULL,
+  token_hash bytea,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (workspace, id)
+);
+CREATE UNIQUE INDEX sessions_code ON sessions (code_hash);

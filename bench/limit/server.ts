@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import fastify from 'fastify'
 import { openDatabase } from './database.ts'
 import { groupRoutes } from './groups.ts'
+import { signInRoutes } from './sign-in.ts'
 import { userRoutes } from './users.ts'
 
 declare module 'fastify' {
@@ -25,14 +26,17 @@ app.decorateRequest('workspace', 0)
 app.addContentTypeParser('application/scim+json', { parseAs: 'string' }, (_request, body, done) => {
   done(null, JSON.parse(body as string))
 })
-app.addHook('onRequest', async (request, reply) => {
-  const workspace = workspaces.get(hash((request.headers.authorization ?? '').slice('Bearer '.length)))
-  if (workspace === undefined) return reply.code(401).send()
-  request.workspace = workspace
-  return undefined
+await app.register(async scim => {
+  scim.addHook('onRequest', async (request, reply) => {
+    const workspace = workspaces.get(hash((request.headers.authorization ?? '').slice('Bearer '.length)))
+    if (workspace === undefined) return reply.code(401).send()
+    request.workspace = workspace
+    return undefined
+  })
+  userRoutes(scim, run)
+  groupRoutes(scim, run)
 })
-userRoutes(app, run)
-groupRoutes(app, run)
+signInRoutes(app, run)
 await app.listen({ host: '127.0.0.1', port: Number(values.port) })
 
 function hash(token: string): string {
