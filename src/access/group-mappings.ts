@@ -8,7 +8,7 @@ import { uuid7 } from '../uuid7.ts'
 import { recomputeAccess, type RecomputedAccess } from './access.ts'
 import { groupsInScimGroup, mappingColumns, membersOfScimGroup } from './derive.ts'
 import { requirePreviewed, type SourceChange } from './preview.ts'
-import { checkGrantable, checkOutranked } from './roles.ts'
+import { checkGrantable, checkOutranked, isAbove, notConfirmed } from './roles.ts'
 
 /**
  * The rule "whoever is in this group is in this Assist group, has this role, or both". It names a directory's group by its
@@ -230,7 +230,8 @@ const NOT_YET = '00000000-0000-0000-0000-000000000000'
 
 /**
  * A new mapping as a change of sources.
- * @throws {AppError} `not_found`, `scim_group_unknown`, `group_unknown`, `role_unknown`, `role_above_own`, `mapping_exists`
+ * @throws {AppError} `not_found`, `scim_group_unknown`, `group_unknown`, `role_unknown`, `role_above_own`, `sso_not_confirmed`,
+ *   `mapping_exists`
  */
 export async function newMappingChange(db: Db, input: NewMapping): Promise<SourceChange> {
   const { workspaceId } = input
@@ -255,8 +256,29 @@ async function checkNewMapping(
   if (role !== undefined) checkGrantable(roles, role, actor)
   if (groupId !== undefined) await requireGroup(db, workspaceId, groupId)
   const found = await findSource(db, workspaceId, source)
+  if (role !== undefined) await checkSourceReach(db, { workspaceId, source: found, role, roles })
   await refuseTwin(db, workspaceId, { ...found, group_id: groupId ?? null, role: role ?? null })
   return found
+}
+
+/**
+ * Gives no role by groups that somebody below it decides on: whoever has the role first confirms what the groups come from.
+ * @throws {AppError} `sso_not_confirmed`
+ */
+async function checkSourceReach(
+  db: Db,
+  { workspaceId, source, role, roles }: { workspaceId: string; source: Source; role: string; roles: readonly string[] },
+): Promise<void> {
+  const isDirectory = source.directory_id !== null
+  const { rows } = await sql<{ limit: string }>`
+    SELECT links_up_to AS "limit" FROM directories
+     WHERE workspace_id = ${workspaceId} AND id = ${source.directory_id}::uuid AND links_up_to IS NOT NULL
+     UNION ALL
+    SELECT links_up_to FROM sso_configs
+     WHERE workspace_id = ${workspaceId} AND NOT ${isDirectory}::boolean AND links_up_to IS NOT NULL`.execute(db)
+  if (rows.some(({ limit }) => isAbove(roles, role, limit))) {
+    throw notConfirmed({ role, by: isDirectory ? 'directory' : 'sso_config' })
+  }
 }
 
 interface Rule extends Source {
@@ -344,8 +366,8 @@ interface StoredMapping extends Rule {
 
 /**
  * A change of what a mapping gives, as a change of sources.
- * @throws {AppError} `not_found`, `group_unknown`, `role_unknown`, `role_above_own`, `mapping_exists`, `invalid` where it
- *   would give nothing
+ * @throws {AppError} `not_found`, `group_unknown`, `role_unknown`, `role_above_own`, `sso_not_confirmed`, `mapping_exists`,
+ *   `invalid` where it would give nothing
  */
 export async function mappingChange(
   db: Db,
@@ -358,7 +380,10 @@ export async function mappingChange(
     role: change.role === undefined ? stored.role : change.role,
   }
   if (stored.role !== null) checkOutranked(roles, stored.role, actor)
-  if (given.role !== null) checkGrantable(roles, given.role, actor)
+  if (given.role !== null) {
+    checkGrantable(roles, given.role, actor)
+    if (given.role !== stored.role) await checkSourceReach(db, { workspaceId, source: stored, role: given.role, roles })
+  }
   if (given.group_id === null && given.role === null) {
     throw new AppError('invalid', 'A mapping gives a groupId, a role, or both. Delete one that should give nothing.')
   }

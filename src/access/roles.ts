@@ -46,19 +46,25 @@ export function notConfirmed({
   role,
   by,
 }: {
-  memberId: string
+  memberId?: string
   role: string
   by: 'sso_config' | 'directory'
 }): AppError {
   const save = by === 'directory' ? 'PATCH …/directories/{directoryId}' : 'PATCH …/sso-config'
-  return new AppError('sso_not_confirmed', 'An owner of the workspace has to confirm how people sign in to it first.', {
-    detail: {
-      memberId,
-      role,
-      by,
-      fix: `It was set up by somebody below the role ${role}, and names nobody for that role until somebody who has it saves it (${save}; an empty change will do). Who has the role can also link their own account by a login test (POST …/sso-config/login-tests/{id}/link).`,
+  return new AppError(
+    'sso_not_confirmed',
+    by === 'directory'
+      ? 'An owner of the workspace has to confirm the directory first: somebody below them has made it, or a token of it.'
+      : 'An owner of the workspace has to confirm how people sign in to it first: somebody below them has set it up.',
+    {
+      detail: {
+        ...(memberId !== undefined && { memberId }),
+        role,
+        by,
+        fix: `It was set up by somebody below the role ${role}, and names nobody for that role until somebody who has it saves it (${save}; an empty change will do). Who has the role can also link their own account by a login test (POST …/sso-config/login-tests/{id}/link).`,
+      },
     },
-  })
+  )
 }
 
 function isWithinReach(roles: readonly string[], role: string, actor: Actor): boolean {

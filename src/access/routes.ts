@@ -119,6 +119,7 @@ function sourceOf({
 const mappingRefusals = [
   'role_unknown',
   'role_above_own',
+  'sso_not_confirmed',
   'group_unknown',
   'scim_group_unknown',
   'mapping_exists',

@@ -11,7 +11,7 @@ export interface ActingMember {
 
 /**
  * Which member a caller is: the one of their session or, with an access token of Assist, the one who holds the address that
- * Assist vouches for in it.
+ * Assist vouches for in it; an owner is nobody whom Assist does not call one, since who is in charge of an address need not be.
  * @returns undefined for back-ends, and for people who are no active member
  */
 export async function findActingMember(
@@ -26,7 +26,8 @@ export async function findActingMember(
     .where('status', '=', 'active')
   if (actor.type === 'member') return found.where('id', '=', actor.id).executeTakeFirst()
   if (actor.type !== 'user' || emailKey === undefined) return undefined
-  return found.where('email_key', '=', emailKey).executeTakeFirst()
+  const byAddress = found.where('email_key', '=', emailKey)
+  return (actor.role === 'owner' ? byAddress : byAddress.where('role', '<>', 'owner')).executeTakeFirst()
 }
 
 /** @throws {AppError} `admin_not_member` */

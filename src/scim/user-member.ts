@@ -21,13 +21,18 @@ export type Written = Params<CallerKey & ProfileValues>
 
 /**
  * Columns of `verdict`: what a member `m` takes over from its user, without an address that another member holds; or, where
- * it does not `follow`, what it has.
+ * it does not `follow`, what it has. An owner keeps their address where somebody below them has a token of the directory `a`:
+ * it is what a sign-in finds them by.
  */
 export function followedColumns(values: Written, follows: RawBuilder<boolean>): RawBuilder<unknown> {
   const { email, emailKey, displayName } = values
+  const keeps = sql`
+    coalesce(m.role = 'owner', false) AND m.email_key IS NOT NULL
+    AND EXISTS (SELECT FROM directories d WHERE d.workspace_id = a.workspace_id AND d.id = a.directory_id AND d.links_up_to IS NOT NULL)`
   return sql`
-    CASE WHEN NOT ${follows} THEN m.email WHEN NOT c.email_conflict THEN ${email}::text END AS email,
-    CASE WHEN NOT ${follows} THEN m.email_key WHEN NOT c.email_conflict THEN ${emailKey}::text END AS email_key,
+    CASE WHEN NOT ${follows} OR (${keeps}) THEN m.email WHEN NOT c.email_conflict THEN ${email}::text END AS email,
+    CASE WHEN NOT ${follows} OR (${keeps}) THEN m.email_key WHEN NOT c.email_conflict THEN ${emailKey}::text END AS email_key,
+    (${follows} AND ${keeps} AND m.email_key IS DISTINCT FROM ${emailKey}::text) AS keeps_address,
     CASE WHEN NOT ${follows} THEN m.display_name ELSE ${displayName}::text END AS display_name`
 }
 
@@ -107,6 +112,7 @@ export function entryCte(
       action,
       detail: sql`${detail} || jsonb_build_object(
         'emailConflict', CASE WHEN v.email_conflict THEN true END,
+        'ownerKeepsAddress', CASE WHEN v.keeps_address THEN true END,
         'sessionsEnded', CASE WHEN EXISTS (SELECT FROM ended) THEN (SELECT count(*) FROM ended_sessions) END,
         'keptLastOwner', CASE WHEN EXISTS (SELECT FROM leaving) AND NOT EXISTS (SELECT FROM ended) THEN true END,
         'deactivatedByAdmin', CASE WHEN w.active AND v.status = 'deactivated' AND v.deactivated_by = 'admin' THEN true END,

@@ -179,6 +179,58 @@ t.test('a claim that finds people in a directory, and a directory of an admin, f
   await entersAs(acme, 'olga', { user: posing, idp: world.idp })
 })
 
+t.test(
+  'a directory of an admin changes no address of an owner, and nobody acts as one whom Assist calls an admin',
+  async t => {
+    const acme = await world.makeAcme()
+    const [admin, owner] = [await as('admin', acme), await as('owner', acme)]
+    const { id: directoryId } = await admin('POST', '/directories', { name: 'Ours' })
+    const { token, scimEndpoint } = await admin('POST', `/directories/${directoryId}/tokens`)
+    const mapping = { directoryId, scimGroupName: 'Owners', role: 'owner' }
+    t.match(await owner('POST', '/group-mappings', mapping), { status: 403, code: 'sso_not_confirmed' })
+    const below = await owner('POST', '/group-mappings', { ...mapping, role: 'admin' })
+    t.match(await owner('PATCH', `/group-mappings/${below.id}`, { role: 'owner' }), { code: 'sso_not_confirmed' })
+    const base = scimEndpoint.replace('https://sso.assist.example', '')
+    const scim = async (method: Method, path: string, payload?: object) => {
+      const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/scim+json' }
+      const reply = await app.inject({ method, url: `${base}${path}`, headers, ...(payload && { payload }) })
+      return reply.body === '' ? { status: reply.statusCode } : reply.json()
+    }
+    const schemas = ['urn:ietf:params:scim:schemas:core:2.0:User']
+    const userOf = (email: string) => ({ schemas, userName: 'olga', emails: [{ value: email }], active: true })
+    const { id } = await scim('POST', '/Users', userOf('owner@corp.example'))
+    const mallory = 'mallory@corp.example'
+    const kept = { email: 'owner@corp.example', role: 'owner', status: 'active' }
+    t.match(
+      await scim('PUT', `/Users/${id}`, userOf(mallory)),
+      { emails: [{ value: mallory }] },
+      'the answer is theirs',
+    )
+    t.match(await owner('GET', `/members/${acme.ids.olga}`), kept)
+    t.match((await entriesOf(world.test, acme.workspaceId)).at(-1), { detail: { ownerKeepsAddress: true } })
+    const patch = { schemas: ['urn:ietf:params:scim:api:messages:2.0:PatchOp'] }
+    const emails = [{ value: mallory }]
+    await scim('PATCH', `/Users/${id}`, { ...patch, Operations: [{ op: 'replace', path: 'emails', value: emails }] })
+    await scim('DELETE', `/Users/${id}`)
+    t.match(await owner('GET', `/members/${acme.ids.olga}`), kept, 'the last owner stays, and as they were')
+    await refused(acme, { ...olga, sub: 'u-mallory', email: mallory }, world.idp, 'sso_not_provisioned')
+
+    const claims = { workspace: acme.workspaceId, role: 'admin', sub: 'assist-mallory', email: 'owner@corp.example' }
+    const headers = { authorization: `Bearer ${await signToken(claims)}` }
+    const codes = await app.inject({ method: 'POST', url: `${acme.url}/sso-config/recovery-codes`, headers })
+    t.match(codes.json(), { status: 409, code: 'admin_not_member' })
+
+    const again = await scim('POST', '/Users', userOf('owner@corp.example'))
+    await owner('PATCH', `/directories/${directoryId}`, {})
+    await scim('PUT', `/Users/${again.id}`, userOf('olga@corp.example'))
+    t.match(
+      await owner('GET', `/members/${acme.ids.olga}`),
+      { email: 'olga@corp.example' },
+      'an owner has confirmed it',
+    )
+  },
+)
+
 t.test('nobody makes a token of a directory whose groups give a role above their own', async t => {
   const acme = await world.makeAcme()
   const [admin, owner] = [await as('admin', acme), await as('owner', acme)]
@@ -201,6 +253,8 @@ t.test('groups that a sign-in claims give no role above that of whoever chose th
   await entersAs(acme, 'bea', { user: bea, idp: world.idp })
 
   await admin('PATCH', '/sso-config', { groupsClaim: 'nickname' })
+  const late = { claimedGroup: 'chiefs', role: 'owner' }
+  t.match(await owner('POST', '/group-mappings', late), { status: 403, code: 'sso_not_confirmed' })
   const { detail } = await refused(acme, { ...bea, nickname: 'bosses' }, world.idp)
   t.match(detail, { role: 'owner', by: 'sso_config' })
   await refused(acme, { ...ana, nickname: 'bosses' }, world.idp)
