@@ -54,8 +54,8 @@ export function notConfirmed({
   return new AppError(
     'sso_not_confirmed',
     by === 'directory'
-      ? 'An owner of the workspace has to confirm the directory first: somebody below them has made it, or a token of it.'
-      : 'An owner of the workspace has to confirm how people sign in to it first: somebody below them has set it up.',
+      ? `An owner has to confirm the directory first, by saving it (${save}): somebody below them has made it, or a token of it.`
+      : `An owner has to confirm how people sign in first, by saving it (${save}): somebody below them has set it up.`,
     {
       detail: {
         ...(memberId !== undefined && { memberId }),

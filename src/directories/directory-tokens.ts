@@ -78,7 +78,7 @@ export async function createToken(trx: Trx, input: NewToken): Promise<DirectoryT
     .where('id', '=', directoryId)
     .forNoKeyUpdate()
     .executeTakeFirstOrThrow(noDirectory)
-  await limitReach(trx, input)
+  const linksUpTo = await limitReach(trx, input)
   const live = await trx
     .selectFrom('directory_credentials')
     .select('id')
@@ -111,14 +111,15 @@ export async function createToken(trx: Trx, input: NewToken): Promise<DirectoryT
     action: 'directory_token.created',
     actor,
     target: { type: 'directory', id: directoryId },
-    detail: { tokenId: created.id, expiresAt: created.expiresAt },
+    detail: { tokenId: created.id, expiresAt: created.expiresAt, ...(linksUpTo !== undefined && { linksUpTo }) },
   })
   return { ...created, token }
 }
 
-async function limitReach(trx: Trx, { workspaceId, directoryId, actor, roles }: NewToken): Promise<void> {
+/** @returns the limit, where the directory has a lower one now */
+async function limitReach(trx: Trx, { workspaceId, directoryId, actor, roles }: NewToken): Promise<string | undefined> {
   const limit = roleLimitOf(roles, actor)
-  if (limit === null) return
+  if (limit === null) return undefined
   const mappings = await trx
     .selectFrom('group_mappings')
     .select('role')
@@ -128,13 +129,14 @@ async function limitReach(trx: Trx, { workspaceId, directoryId, actor, roles }: 
     .execute()
   for (const { role } of mappings) checkOutranked(roles, role ?? '', actor)
   const above = roles.slice(roles.indexOf(limit) + 1)
-  await trx
+  const lowered = await trx
     .updateTable('directories')
     .set({ links_up_to: limit })
     .where('workspace_id', '=', workspaceId)
     .where('id', '=', directoryId)
     .where(({ eb, or }) => or([eb('links_up_to', 'is', null), eb('links_up_to', 'in', above)]))
-    .execute()
+    .executeTakeFirst()
+  return lowered.numUpdatedRows > 0n ? limit : undefined
 }
 
 /**

@@ -5,6 +5,7 @@ import type { Db, Trx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { makeClientKey, type ClientKey } from '../oidc/client-key.ts'
 import { uuid7 } from '../uuid7.ts'
+import { isEnforcedNow } from '../workspaces/workspaces.ts'
 import type { SecretBox } from './secret-box.ts'
 import { credentialContext, getSsoConfig, openUsable } from './sso-config.ts'
 import type { TokenAuthMethod, UsableCredential } from './sso-config.ts'
@@ -194,14 +195,15 @@ export async function deleteCredential(
   trx: Trx,
   { workspaceId, box, id, actor }: CredentialChange & { id: string },
 ): Promise<void> {
-  const { tokenAuthMethod, enforcedAt } = await getSsoConfig(trx, workspaceId)
+  const isEnforced = await isEnforcedNow(trx, workspaceId)
+  const { tokenAuthMethod } = await getSsoConfig(trx, workspaceId)
   const { kind, keyId } = await getCredential(trx, box, { workspaceId, id })
   const inUse = kind === (tokenAuthMethod === 'private_key_jwt' ? 'key' : 'secret')
   const others = (await listCredentials(trx, box, workspaceId)).filter(each => each.kind === kind && each.id !== id)
   if (inUse && others.length === 0) {
     throw new AppError('conflict', 'Nobody could sign in without it. Add its successor first.')
   }
-  if (inUse && enforcedAt !== null && !others.some(works)) {
+  if (inUse && isEnforced && !others.some(works)) {
     throw new AppError(
       'sso_enforced',
       'SSO is enforced, and no other secret or key is known to work. Sign in once with the other one first.',

@@ -4,7 +4,7 @@ import { recordActivity } from '../activity/activity.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { shortenSessions, type SessionLifetimes } from '../members/sessions.ts'
-import { isEnforced } from './enforcement.ts'
+import { isEnforcedNow } from '../workspaces/workspaces.ts'
 
 /** How strict a workspace is about sign-ins, and about the sessions that come of them. */
 export interface SignInPolicy extends SessionLifetimes {
@@ -60,7 +60,7 @@ export async function saveSignInPolicy(
   return db.transaction().execute(async trx => {
     const seen = await getSignInPolicy(trx, change)
     checkVersion(expectedVersion, seen.version)
-    if (isStricter(policy, seen) && (await isEnforced(trx, workspaceId))) throw stricterRefusal()
+    if (isStricter(policy, seen) && (await isEnforcedNow(trx, workspaceId))) throw stricterRefusal()
     const written = await trx
       .insertInto('sign_in_policies')
       .values({ workspace_id: workspaceId, ...values })

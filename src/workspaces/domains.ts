@@ -2,6 +2,7 @@ import type { Actor } from '../actor.ts'
 import { recordActivity } from '../activity/activity.ts'
 import { isUniqueViolation, type Db, type Trx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
+import { isEnforcedNow } from './workspaces.ts'
 
 /** An e-mail domain of a workspace: its own as soon as it is verified, claimed before. */
 export interface Domain {
@@ -120,21 +121,12 @@ export async function removeDomain(trx: Trx, key: DomainKey, actor: Actor): Prom
   if (verifiedBy === 'operator' && actor.type !== 'service') {
     throw new AppError('forbidden', `The operator of this service has vouched for ${domain}, and only they remove it.`)
   }
-  if (verifiedBy !== null && actor.type !== 'service' && (await isEnforced(trx, workspaceId))) {
+  if (verifiedBy !== null && actor.type !== 'service' && (await isEnforcedNow(trx, workspaceId))) {
     throw new AppError('sso_enforced', `SSO is enforced: ${domain} stays until the enforcement is lifted.`)
   }
   await trx.deleteFrom('domains').where('workspace_id', '=', workspaceId).where('domain', '=', domain).execute()
   const target = { type: 'domain', id: domain }
   await recordActivity(trx, { workspaceId, action: 'domain.removed', actor, target })
-}
-
-async function isEnforced(trx: Trx, workspaceId: string): Promise<boolean> {
-  const config = await trx
-    .selectFrom('sso_configs')
-    .select('enforced_at')
-    .where('workspace_id', '=', workspaceId)
-    .executeTakeFirst()
-  return (config?.enforced_at ?? null) !== null
 }
 
 /** Those of the domains that another workspace has proved to be its own. */

@@ -42,6 +42,17 @@ const findGuarded = prepared<{ workspaceId: string }, { isEnforced: boolean }>(
       FROM workspaces WHERE id = ${workspaceId}::uuid`,
 )
 
+/** Holds up whoever is about to enforce SSO, and waits for whoever does. */
+export async function isEnforcedNow(trx: Trx, workspaceId: string): Promise<boolean> {
+  const config = await trx
+    .selectFrom('sso_configs')
+    .select('enforced_at')
+    .where('workspace_id', '=', workspaceId)
+    .forShare()
+    .executeTakeFirst()
+  return (config?.enforced_at ?? null) !== null
+}
+
 /** What the guard of a workspace's routes asks; undefined where there is no such workspace. */
 export async function findGuardedWorkspace(db: Db, workspaceId: string): Promise<{ isEnforced: boolean } | undefined> {
   const [row] = await findGuarded(db, { workspaceId })

@@ -164,6 +164,8 @@ t.test('a claim that finds people in a directory, and a directory of an admin, f
   t.match(await admin('PATCH', `/directories/${directoryId}`, { mode: 'strict' }), { linksUpTo: 'owner' })
   t.match(await admin('POST', `/directories/${directoryId}/tokens`), { token: String })
   t.match(await owner('GET', `/directories/${directoryId}`), { linksUpTo: 'admin' }, 'another token, another hand')
+  const told = (await entriesOf(world.test, acme.workspaceId)).at(-1)
+  t.match(told, { action: 'directory_token.created', detail: { linksUpTo: 'admin' } })
   await refused(acme, posing, world.idp)
   const lockedOut = async () => {
     const { items } = await owner('GET', '/sso-config/enforcement/locked-out')

@@ -383,6 +383,39 @@ t.test(
   },
 )
 
+t.test('what would break an enforced workspace is refused also while it is being enforced', async t => {
+  const acme = await makeAcme()
+  await signedIn(acme)
+  const { proof } = (await ask(acme, 'POST', '/domains', { domain: 'racing.example' })).json()
+  dns.records.set(proof.name, [proof.value])
+  await ask(acme, 'POST', '/domains/racing.example/verify')
+  const added = (await ask(acme, 'POST', '/sso-config/credentials', { kind: 'secret', clientSecret: 'x' })).json()
+  const { items } = (await ask(acme, 'GET', '/sso-config/credentials')).json()
+  const working = items.find((each: { id: string }) => each.id !== added.id)
+  const strict = { sessionHours: 8, sessionIdleMinutes: 60, maxAgeSeconds: 60, acrValues: [] }
+  for (const [method, path, payload] of [
+    ['PUT', '/sign-in-policy', strict],
+    ['DELETE', '/domains/racing.example', undefined],
+    ['DELETE', `/sso-config/credentials/${working.id}`, undefined],
+    ['DELETE', '/sso-config', undefined],
+  ] as const) {
+    const enforcing = await db.startTransaction().execute()
+    const stored = enforcing.updateTable('sso_configs').where('workspace_id', '=', acme.workspaceId)
+    await stored.set({ enforced_at: sql`now()` }).execute()
+    const breaking = ask(acme, method, path, payload)
+    for (let tries = 0, waiting = 0; tries < 300 && waiting === 0; tries++) {
+      await new Promise(resolve => setTimeout(resolve, 10))
+      const { rows } = await sql`
+        SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`.execute(db)
+      waiting = rows.length
+    }
+    await enforcing.commit().execute()
+    t.match((await breaking).json(), { status: 409, code: 'sso_enforced' }, path)
+    const lifted = db.updateTable('sso_configs').where('workspace_id', '=', acme.workspaceId)
+    await lifted.set({ enforced_at: null }).execute()
+  }
+})
+
 // ---- recovery
 
 t.test('a recovery code is read as people type and copy it, and belongs to one owner of one workspace', async t => {
