@@ -18,7 +18,7 @@ COPY src src
 # What every start would have to strip and compile, kept where run.mjs looks for it: by the account and the flags of the
 # service, as Node demands, and then out of its reach like the rest.
 RUN install -d -o node node_modules/.cache \
-  && su node -c 'node --max-semi-space-size=4 --heap-growing-percent=100 scripts/run.mjs src/app.ts' \
+  && su node -c 'node --max-semi-space-size=4 --heap-growing-percent=100 --no-parallel-scavenge scripts/run.mjs src/app.ts' \
   && chown -R root: node_modules/.cache && chmod -R a+rX node_modules/.cache
 USER node
 EXPOSE 3000
@@ -27,4 +27,4 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT || 3000}/healthz`).then(r => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 # No shell and no npm in between: SIGTERM reaches the service, which finishes its requests and exits with 0. The flags are
 # those of npm start: the heap is collected when it has doubled, and not when it is four times as large.
-CMD ["node", "--max-semi-space-size=4", "--heap-growing-percent=100", "scripts/run.mjs", "src/server.ts"]
+CMD ["node", "--max-semi-space-size=4", "--heap-growing-percent=100", "--no-parallel-scavenge", "scripts/run.mjs", "src/server.ts"]

@@ -92,8 +92,9 @@ export function namedQuery(
       if (!columns || fault) return
       const row: Row = {}
       try {
-        for (const [index, { name: column, parse }] of columns.entries()) {
-          const value = fields[index]
+        let index = 0
+        for (const { name: column, parse } of columns) {
+          const value = fields[index++]
           row[column] = typeof value === 'string' ? parse(value) : null
         }
       } catch (error) {
