@@ -290,7 +290,7 @@ function indexedEqual(
 function hasMembership(relation: 'members' | 'groups', id: string, options: FilterSqlOptions): Condition {
   if (!isId(id)) return sql`false`
   const { workspaceId, directoryId } = options
-  const here = sql`workspace_id = ${workspaceId}::uuid and directory_id = ${directoryId}::uuid`
+  const here = inDirectory(options)
   if (relation === 'groups') {
     // Whoever is in a group inside the group is in it as well.
     return sql`(u.id in (
@@ -306,6 +306,10 @@ function hasMembership(relation: 'members' | 'groups', id: string, options: Filt
     select group_id from scim_group_members where ${here} and user_id = ${id}::uuid
     union all
     select group_id from scim_group_subgroups where ${here} and subgroup_id = ${id}::uuid))`
+}
+
+function inDirectory({ workspaceId, directoryId }: FilterSqlOptions): Condition {
+  return sql`(workspace_id = ${workspaceId}::uuid and directory_id = ${directoryId}::uuid)`
 }
 
 function exists({ source }: Many, condition: Condition): Condition {
@@ -325,7 +329,7 @@ function resourceScope(options: FilterSqlOptions, reading: FilterReading): Scope
     if (path === undefined)
       throw filterFault(expression, `${expression.attribute} is no attribute of a ${options.type}`)
     if (isComputed(path.attribute)) throw filterFault(expression, `${expression.attribute} cannot be filtered on`)
-    const many = manyValues(path, options.type)
+    const many = manyValues(path, options.type, inDirectory(options))
     if (many === undefined) {
       const one = singleOperand(expression.kind === 'compare' ? comparedPath(path) : path, options.type)
       if (one === undefined) throw new TypeError(`The attribute table does not say where ${expression.attribute} is.`)
@@ -389,13 +393,13 @@ function columnOperand(
 }
 
 /** The values of the multi-valued attribute that a path names or goes through. */
-function manyValues(path: AttributePath, type: ResourceTypeName): Many | undefined {
+function manyValues(path: AttributePath, type: ResourceTypeName, here: Condition = sql`true`): Many | undefined {
   const chain = [...path.parents, path.attribute]
   const index = chain.findIndex(({ multiValued }) => multiValued)
   const attribute = chain[index]
   if (attribute === undefined) return undefined
   if (attribute.home !== undefined && 'relation' in attribute.home)
-    return relationValues(attribute, attribute.home.relation)
+    return relationValues(attribute, attribute.home.relation, here)
   const values = sql`(${sql.ref(`${tables[type]}.doc`)} #> ${path.names.slice(0, index + 1)}::text[])`
   if (attribute.type !== 'complex') {
     const source = sql`json_array_elements_text(${values}) with ordinality as entry (value, position)`
@@ -413,7 +417,8 @@ function rowOperand(sub: Attribute): Operand {
   return { attribute: sub, text: sql.ref<string>(`entry.${sub.name}`) }
 }
 
-function relationValues(attribute: Attribute, relation: 'members' | 'groups'): Many {
+/** @param here the directory, in which groups around groups are looked for only where there are any */
+function relationValues(attribute: Attribute, relation: 'members' | 'groups', here: Condition): Many {
   const source =
     relation === 'members'
       ? sql`(
@@ -423,16 +428,21 @@ function relationValues(attribute: Attribute, relation: 'members' | 'groups'): M
     select s.subgroup_id::text, 'Group' from scim_group_subgroups s
     where s.workspace_id = g.workspace_id and s.directory_id = g.directory_id and s.group_id = g.id) as entry`
       : sql`(
-    with recursive reach as (
-      select group_id, true as is_direct from scim_group_members
-      where workspace_id = u.workspace_id and directory_id = u.directory_id and user_id = u.id
-      union
-      select s.group_id, false from reach r join scim_group_subgroups s
-      on s.workspace_id = u.workspace_id and s.directory_id = u.directory_id and s.subgroup_id = r.group_id)
-    select r.group_id::text as value, of_group.display_name as display,
-           case when bool_or(r.is_direct) then 'direct' else 'indirect' end as type
-    from reach r join scim_groups of_group
+    select m.group_id::text as value, of_group.display_name as display, 'direct' as type
+    from scim_group_members m join scim_groups of_group
+    on of_group.workspace_id = m.workspace_id and of_group.directory_id = m.directory_id and of_group.id = m.group_id
+    where m.workspace_id = u.workspace_id and m.directory_id = u.directory_id and m.user_id = u.id
+    union all
+    select r.group_id::text, of_group.display_name, 'indirect' from (
+      with recursive reach as (
+        select group_id, true as is_direct from scim_group_members
+        where workspace_id = u.workspace_id and directory_id = u.directory_id and user_id = u.id
+        union
+        select s.group_id, false from reach r join scim_group_subgroups s
+        on s.workspace_id = u.workspace_id and s.directory_id = u.directory_id and s.subgroup_id = r.group_id)
+      select group_id from reach group by group_id having not bool_or(is_direct)) r
+    join scim_groups of_group
     on of_group.workspace_id = u.workspace_id and of_group.directory_id = u.directory_id and of_group.id = r.group_id
-    group by r.group_id, of_group.display_name) as entry`
+    where (select exists (select from scim_group_subgroups where ${here}))) as entry`
   return { attribute, source, find: rowOperand, relation }
 }
