@@ -13,7 +13,7 @@ import type { Leniency } from './value.ts'
  *
  * Columns and their folded keys serve what indexes hold. All else is evaluated over `doc`, where both sides are folded
  * by SQL's lower() and with both small sigmas as one: for letters outside ASCII that takes a database whose locale knows
- * them, as any UTF-8 one does.
+ * them: that of any language does, and `C.UTF-8`; plain `C` does not.
  *
  * A condition may be null where it means false, so that an index can serve it; under `not` null becomes false first.
  */
