@@ -2,7 +2,7 @@
 import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openDevelopmentIssuer } from '../src/development-keys.ts'
+import { openDevelopmentIssuer } from '../src/development/development-issuer.ts'
 import { readConfig } from '../src/config.ts'
 import { openConnection, type Connection } from './connection.ts'
 import { endpointOf, startServer, type Tenant } from './contenders/contender.ts'
@@ -152,7 +152,7 @@ async function fill(postgres: BenchPostgres, { workspaceId, scimPath }: Tenant):
     SELECT ${here}, ${idOf('8000')}, 'u' || n, 'u' || n, true, ${idOf('8001')}, '{}' FROM ${numbers};
     INSERT INTO scim_groups (workspace_id, directory_id, id, display_name, display_name_key, doc)
     VALUES (${here}, '${groupId}', 'Everybody', 'everybody', '{}');
-    INSERT INTO scim_group_members (workspace_id, directory_id, group_id, user_id)
+    INSERT INTO scim_group_memberships (workspace_id, directory_id, group_id, user_id)
     SELECT ${here}, '${groupId}', ${idOf('8000')} FROM ${numbers}`)
   return groupId
 }

@@ -1,7 +1,7 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { startEmbeddedPostgres } from '../src/db/embedded-postgres.ts'
-import { onDatabase, runSql } from '../test/helpers/admin-sql.ts'
+import { startEmbeddedPostgres } from '../src/development/embedded-postgres.ts'
+import { onDatabase, runSql } from '../tools/admin-sql.ts'
 
 /** A Postgres for one contender alone, so that the CPU time of its processes is that contender's. */
 export interface BenchPostgres {

@@ -96,7 +96,7 @@ CREATE TABLE sessions (
 );
 CREATE UNIQUE INDEX sessions_token ON sessions (workspace_id, token_hash) WHERE token_hash IS NOT NULL;
 -- The member first, so that no look-up by the whole key of a session takes it for a way to all of the workspace, which is
--- how Postgres plans while the table is new (test/login/plans.test.ts).
+-- how Postgres plans while the table is new (test/sign-in/plans.test.ts).
 CREATE INDEX sessions_member ON sessions (member_id, workspace_id);
 -- By what the provider calls its own session, as its logout tokens do.
 CREATE INDEX sessions_idp_session ON sessions (workspace_id, idp_session_id) WHERE idp_session_id IS NOT NULL;

@@ -1,4 +1,4 @@
--- A workspace's OpenID Connect settings: one row, versioned; a login attempt pins the version it began with.
+-- A workspace's OpenID Connect settings: one row, versioned; a sign-in attempt pins the version it began with.
 CREATE TABLE sso_configs (
   workspace_id           uuid PRIMARY KEY REFERENCES workspaces ON DELETE CASCADE,
   issuer                 text NOT NULL CHECK (issuer <> ''),
@@ -11,7 +11,7 @@ CREATE TABLE sso_configs (
   trust_unverified_email boolean NOT NULL DEFAULT false,
   -- The immutable claim that equals a directory's externalId (Okta: sub, Entra: oid): it finds a member before their
   -- e-mail address does. Absent: only the address does.
-  directory_claim        text CHECK (directory_claim IN ('sub', 'oid')),
+  external_id_claim        text CHECK (external_id_claim IN ('sub', 'oid')),
   -- The claim of the ID token whose values group mappings may name. Absent: sign-ins say nothing about groups.
   groups_claim           text CHECK (groups_claim <> ''),
   enabled                boolean NOT NULL DEFAULT false,
@@ -30,7 +30,7 @@ CREATE TABLE sso_configs (
 );
 
 -- What proves to the provider who we are: a secret of the provider's making, or a private key of ours (RFC 7523). Sealed
--- with the key named in the envelope (src/sso/secret-box.ts); never returned, logged or shown. Of each kind two can be live:
+-- with the key named in the envelope (src/secret-box.ts); never returned, logged or shown. Of each kind two can be live:
 -- the newer is tried first and, where the provider refuses it, the older, until the newer has worked.
 CREATE TABLE sso_client_credentials (
   workspace_id  uuid NOT NULL REFERENCES sso_configs ON DELETE CASCADE,
@@ -52,7 +52,7 @@ CREATE INDEX sso_client_credentials_expiry ON sso_client_credentials (expires_at
   WHERE expires_at IS NOT NULL AND reminded_days IS DISTINCT FROM 0;
 
 -- A real sign-in that ends in a report instead of a session, of the saved configuration or of one that is not saved yet.
-CREATE TABLE sso_login_tests (
+CREATE TABLE sso_sign_in_tests (
   workspace_id   uuid NOT NULL REFERENCES workspaces ON DELETE CASCADE,
   id             uuid NOT NULL,
   -- Of the token in its start URL, which works once.
@@ -84,8 +84,8 @@ CREATE TABLE sso_login_tests (
   CHECK ((finished_at IS NULL) = (report IS NULL)),
   CHECK ((finished_at IS NULL) = (passed IS NULL))
 );
-CREATE UNIQUE INDEX sso_login_tests_start ON sso_login_tests (workspace_id, start_hash);
-CREATE INDEX sso_login_tests_expiry ON sso_login_tests (created_at);
+CREATE UNIQUE INDEX sso_sign_in_tests_start ON sso_sign_in_tests (workspace_id, start_hash);
+CREATE INDEX sso_sign_in_tests_expiry ON sso_sign_in_tests (created_at);
 
 -- How strict a workspace is about sign-ins and the sessions that come of them. No row: the operator's lifetimes, and the
 -- provider's own judgement of the authentication.
@@ -103,7 +103,7 @@ CREATE TABLE sign_in_policies (
 );
 
 -- A started sign-in. Nothing about it lives in process memory, so any replica can finish it.
-CREATE TABLE login_attempts (
+CREATE TABLE sign_in_attempts (
   workspace_id      uuid NOT NULL REFERENCES workspaces ON DELETE CASCADE,
   state_hash        bytea NOT NULL CHECK (length(state_hash) = 32),
   browser_hash      bytea NOT NULL CHECK (length(browser_hash) = 32),
@@ -115,8 +115,8 @@ CREATE TABLE login_attempts (
   handoff_challenge text NOT NULL,
   -- How often this chain was restarted after an answer such as login_required.
   restarts          smallint NOT NULL DEFAULT 0,
-  -- The login test that this attempt is for; absent for a sign-in.
-  login_test_id     uuid,
+  -- The sign-in test that this attempt is for; absent for a sign-in.
+  sign_in_test_id     uuid,
   -- The network that counts as one visitor: an IPv4 address, or the /64 of an IPv6 one.
   address           inet NOT NULL,
   created_at        timestamptz(3) NOT NULL DEFAULT now(),
@@ -130,8 +130,8 @@ CREATE TABLE login_attempts (
   PRIMARY KEY (workspace_id, state_hash),
   CHECK ((outcome_code IS NOT NULL) = (outcome IS NOT NULL AND outcome = 'signed_in'))
 );
-CREATE INDEX login_attempts_expiry ON login_attempts (expires_at);
-CREATE INDEX login_attempts_address ON login_attempts (address, expires_at) WHERE taken_at IS NULL;
+CREATE INDEX sign_in_attempts_expiry ON sign_in_attempts (expires_at);
+CREATE INDEX sign_in_attempts_address ON sign_in_attempts (address, expires_at) WHERE taken_at IS NULL;
 
 -- Logout tokens that were obeyed (Back-Channel Logout 1.0 section 2.6): each works once, kept while it could come again.
 CREATE TABLE logout_tokens (

@@ -114,14 +114,14 @@ CREATE INDEX scim_groups_external_id ON scim_groups (workspace_id, directory_id,
 -- Who is in a group: one row each, so that adding one person costs the same in a group of ten and of a hundred thousand.
 -- Written only by statements that join the user and the group of the same directory under a row lock, in place of
 -- foreign keys, whose per-row check would cost more than the row (docs/decisions).
-CREATE TABLE scim_group_members (
+CREATE TABLE scim_group_memberships (
   workspace_id uuid NOT NULL,
   directory_id uuid NOT NULL,
   group_id     uuid NOT NULL,
   user_id      uuid NOT NULL,
   PRIMARY KEY (workspace_id, directory_id, group_id, user_id)
 );
-CREATE INDEX scim_group_members_user ON scim_group_members (workspace_id, directory_id, user_id, group_id);
+CREATE INDEX scim_group_memberships_user ON scim_group_memberships (workspace_id, directory_id, user_id, group_id);
 
 -- Groups in groups; access flows from the inner group's people to what the outer group is mapped to.
 CREATE TABLE scim_group_subgroups (

@@ -24,11 +24,11 @@ CREATE UNIQUE INDEX scim_groups_display_name ON scim_groups (directory_id, displ
 DROP INDEX scim_groups_external_id;
 CREATE INDEX scim_groups_external_id ON scim_groups (directory_id, external_id, workspace_id) WHERE external_id IS NOT NULL;
 
-ALTER TABLE scim_group_members
-  DROP CONSTRAINT scim_group_members_pkey,
+ALTER TABLE scim_group_memberships
+  DROP CONSTRAINT scim_group_memberships_pkey,
   ADD PRIMARY KEY (directory_id, group_id, user_id, workspace_id);
-DROP INDEX scim_group_members_user;
-CREATE INDEX scim_group_members_user ON scim_group_members (directory_id, user_id, group_id, workspace_id);
+DROP INDEX scim_group_memberships_user;
+CREATE INDEX scim_group_memberships_user ON scim_group_memberships (directory_id, user_id, group_id, workspace_id);
 
 DROP INDEX scim_group_subgroups_inner;
 ALTER TABLE scim_group_subgroups

@@ -1,5 +1,5 @@
 // `npm run conformance`: writes the SCIM part of docs/conformance.md from the rows and the tests that hold them.
 import { readFile, writeFile } from 'node:fs/promises'
-import { pagePath, writePage } from '../test/helpers/conformance-page.ts'
+import { pagePath, writePage } from '../tools/conformance-page.ts'
 
 await writeFile(pagePath, writePage(await readFile(pagePath, 'utf8')))

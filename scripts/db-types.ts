@@ -3,9 +3,9 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { openDatabase } from '../src/db/database.ts'
 import { migrate } from '../src/db/migrate.ts'
-import { onDatabase, runSql } from '../test/helpers/admin-sql.ts'
-import { startTestPostgres } from '../test/helpers/postgres.ts'
-import { tableTypes } from '../test/helpers/table-types.ts'
+import { onDatabase, runSql } from '../tools/admin-sql.ts'
+import { startTestPostgres } from '../tools/test-postgres.ts'
+import { tableTypes } from '../tools/table-types.ts'
 
 const server = await startTestPostgres()
 const name = `types_${process.pid}`

@@ -5,7 +5,7 @@ import { rename, writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { createNarrator, DemoError, type Narrator } from './demo/narration.ts'
 import { playEntra, playOkta, type Directory } from './demo/scim-clients.ts'
-import { cookieHeader, failToSignIn, runLoginTest, signIn, type Browser } from './demo/sign-in.ts'
+import { cookieHeader, failToSignIn, runSignInTest, signIn, type Browser } from './demo/sign-in.ts'
 import { startWorld, type World } from './demo/world.ts'
 
 const { values: options } = parseArgs({
@@ -75,15 +75,15 @@ async function play(world: World, narrator: Narrator): Promise<Directory> {
   expect(!JSON.stringify(saved.body).includes(client.clientSecret), 'the client secret is not in the answer')
 
   step('… and tests it')
-  const test = await call({ method: 'POST', url: `${workspaceUrl}/sso-config/test`, status: 200, ...admin })
+  const test = await call({ method: 'POST', url: `${workspaceUrl}/sso-config/check`, status: 200, ...admin })
   for (const { name, result, message } of test.body.checks) tell(`       ${result.padEnd(4)} ${name}: ${message}`)
   expect(test.body.passed === true, 'the test passed')
 
-  step('… and makes a login test: a real sign-in that ends in a report, and makes nobody a member')
-  const loginTests = `${workspaceUrl}/sso-config/login-tests`
-  const made = (await call({ method: 'POST', url: loginTests, status: 201, ...admin, body: {} })).body
-  await runLoginTest(world, narrator, { startUrl: made.startUrl, sub: 'idp-robin' })
-  const { report, status } = (await call({ method: 'GET', url: `${loginTests}/${made.id}`, status: 200, ...admin }))
+  step('… and makes a sign-in test: a real sign-in that ends in a report, and makes nobody a member')
+  const signInTests = `${workspaceUrl}/sso-config/sign-in-tests`
+  const made = (await call({ method: 'POST', url: signInTests, status: 201, ...admin, body: {} })).body
+  await runSignInTest(world, narrator, { startUrl: made.startUrl, sub: 'idp-robin' })
+  const { report, status } = (await call({ method: 'GET', url: `${signInTests}/${made.id}`, status: 200, ...admin }))
     .body
   for (const { name, result, message } of report.checks) tell(`       ${result.padEnd(4)} ${name}: ${message}`)
   expect(status === 'passed' && report.membership.decision === 'provision', 'Robin would be let in')
@@ -104,7 +104,7 @@ async function play(world: World, narrator: Narrator): Promise<Directory> {
   expect(failure.code === 'sso_domain_not_allowed', `the page says ${failure.code}, reference ${failure.ref}`)
   const refused = await call({
     method: 'GET',
-    url: `${workspaceUrl}/activity?kind=sso_login&outcome=refused`,
+    url: `${workspaceUrl}/activity?kind=sso_sign_in&outcome=refused`,
     status: 200,
     ...admin,
   })
@@ -209,7 +209,7 @@ function showWhatToTry({ baseUrl, workspaceId, adminToken, frontEnd }: World, di
   const workspaceUrl = `${baseUrl}/v1/workspaces/${workspaceId}`
   console.log(`
 Sign in yourself:  ${frontEnd.origin}
-Make a login test: ${frontEnd.origin}/admin
+Make a sign-in test: ${frontEnd.origin}/admin
 Documentation:     ${baseUrl}/docs
 
 Admin token (12 h):

@@ -6,8 +6,8 @@ import { once } from 'node:events'
 import { readFile, rm } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { migrate } from '../src/db/migrate.ts'
-import { onDatabase, runSql } from '../test/helpers/admin-sql.ts'
-import { startTestPostgres } from '../test/helpers/postgres.ts'
+import { onDatabase, runSql } from '../tools/admin-sql.ts'
+import { startTestPostgres } from '../tools/test-postgres.ts'
 
 process.exitCode = await main(process.argv.slice(2)).catch((error: unknown) => {
   console.error(error)

@@ -2,7 +2,7 @@
 // `npm run token -- --scope assist:workspaces`. Further options: `--sub SUBJECT` and `--hours N` (12).
 import { parseArgs } from 'node:util'
 import { ConfigError, readConfig } from '../src/config.ts'
-import { openDevelopmentIssuer } from '../src/development-keys.ts'
+import { openDevelopmentIssuer } from '../src/development/development-issuer.ts'
 import { isUuid } from '../src/uuid7.ts'
 
 try {

@@ -3,16 +3,16 @@ import cors from '@fastify/cors'
 import fastify, { LogController } from 'fastify'
 import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { JWTVerifyGetKey } from 'jose'
-import { explainRoutes } from './access/explain-routes.ts'
-import { memberRoutes } from './access/member-routes.ts'
-import { accessRoutes } from './access/routes.ts'
+import { explainRoutes } from './access/explanation/explain-routes.ts'
+import { memberRoutes } from './access/members/member-routes.ts'
+import { accessRoutes } from './access/mappings/mapping-routes.ts'
 import { activityRoutes } from './activity/routes.ts'
 import type { Actor } from './actor.ts'
 import type { Config } from './config.ts'
 import type { Db } from './db/database.ts'
 import { directoryRoutes } from './directories/routes.ts'
 import { AppError } from './errors.ts'
-import { authenticator, guardSettings, guardWorkspace } from './http/admin-auth.ts'
+import { authenticator, requireSettingsAdmin, requireWorkspaceAdmin } from './http/admin-auth.ts'
 import { assistTokenVerifier } from './http/assist-token.ts'
 import { docsRoutes } from './http/docs.ts'
 import { healthRoutes } from './http/health.ts'
@@ -22,32 +22,32 @@ import { answerConnectionError, maxHeaderBytes, refuseEncodedBodies } from './ht
 import { maxBodyBytes, toAppError } from './http/refusal.ts'
 import { refuseUnreadInput } from './http/unread-input.ts'
 import { zodCompilers } from './http/validation.ts'
-import { createAccessTokens } from './login/access-tokens.ts'
-import { backchannelLogoutRoutes } from './login/backchannel-logout-routes.ts'
-import { initiateRoutes } from './login/initiate-routes.ts'
-import { loginOptionsRoutes } from './login/login-options-routes.ts'
-import { recoveryRoutes } from './login/recovery-routes.ts'
-import { loginRoutes } from './login/routes.ts'
-import { sessionRoutes } from './login/session-routes.ts'
+import { createAccessTokens } from './sign-in/session/access-tokens.ts'
+import { backchannelLogoutRoutes } from './sign-in/session/backchannel-logout-routes.ts'
+import { initiateRoutes } from './sign-in/callback/initiate-routes.ts'
+import { signInOptionsRoutes } from './sign-in/options/sign-in-options-routes.ts'
+import { recoveryRoutes } from './sign-in/recovery/recovery-routes.ts'
+import { signInRoutes } from './sign-in/callback/callback-routes.ts'
+import { sessionRoutes } from './sign-in/session/session-routes.ts'
 import { workspaceSessionRoutes } from './members/workspace-session-routes.ts'
 import { getSessionById, getSessionByToken, sessionActor } from './members/sessions.ts'
-import { createGuardedFetch, type OutboundOptions } from './oidc/guarded-fetch.ts'
+import { createOutboundFetch, type OutboundOptions } from './oidc/outbound-fetch.ts'
 import { createProviders } from './oidc/provider.ts'
-import { scimError, toScimRefusal } from './scim/error.ts'
+import { scimError, toScimRefusal } from './scim/http/error.ts'
 import { scim } from './scim/plugin.ts'
-import { clientKeyRoutes } from './sso/client-key-routes.ts'
-import { credentialRoutes } from './sso/credential-routes.ts'
-import { recordBlocked } from './sso/enforcement.ts'
-import { enforcementRoutes } from './sso/enforcement-routes.ts'
-import { loginTestRoutes } from './sso/login-test-routes.ts'
-import { ssoRoutes } from './sso/routes.ts'
-import { signInPolicyRoutes } from './sso/sign-in-policy-routes.ts'
-import { createSecretBox } from './sso/secret-box.ts'
+import { clientKeyRoutes } from './sso/credentials/client-key-routes.ts'
+import { credentialRoutes } from './sso/credentials/credential-routes.ts'
+import { recordBlocked } from './sso/enforcement/enforcement.ts'
+import { enforcementRoutes } from './sso/enforcement/enforcement-routes.ts'
+import { signInTestRoutes } from './sign-in/sign-in-test/sign-in-test-routes.ts'
+import { ssoRoutes } from './sso/saving/sso-routes.ts'
+import { signInPolicyRoutes } from './sso/policy/sign-in-policy-routes.ts'
+import { createSecretBox } from './secret-box.ts'
 import { uuid7 } from './uuid7.ts'
 import { domainRoutes } from './workspaces/domain-routes.ts'
 import { createTxtResolver } from './workspaces/txt-records.ts'
 import { workspaceRoutes } from './workspaces/routes.ts'
-import { findGuardedWorkspace } from './workspaces/workspaces.ts'
+import { findGatedWorkspace } from './workspaces/workspaces.ts'
 
 export interface AppOptions {
   config: Config
@@ -108,7 +108,7 @@ export async function buildApp({
   })
 
   const { failureStepMs, ...network } = outbound
-  const guard = createGuardedFetch({
+  const guard = createOutboundFetch({
     allowedNetworks: config.outboundAllowedNetworks,
     allowedPorts: config.outboundPorts,
     allowHttp: config.outboundAllowHttp,
@@ -136,11 +136,11 @@ export async function buildApp({
   await app.register(healthRoutes, { db })
   await app.register(docsRoutes)
   await app.register(clientKeyRoutes, { db })
-  await app.register(loginRoutes, { config, db, box, providers })
+  await app.register(signInRoutes, { config, db, box, providers })
   await app.register(initiateRoutes, { config, db, box })
   await app.register(backchannelLogoutRoutes, { config, db, box, providers })
   await app.register(sessionRoutes, { config, db, box, providers, accessTokens })
-  await app.register(loginOptionsRoutes, { config, db, authenticate })
+  await app.register(signInOptionsRoutes, { config, db, authenticate })
   await app.register(recoveryRoutes, { config, db })
 
   // Assist's back-ends
@@ -149,17 +149,17 @@ export async function buildApp({
   // Identity providers that keep a directory in sync
   await app.register(scim, { config, db, box })
 
-  const workspaceGuard = {
+  const adminGate = {
     config,
     authenticate,
-    findWorkspace: (id: string) => findGuardedWorkspace(db, id),
+    findWorkspace: (id: string) => findGatedWorkspace(db, id),
     onBlocked: (blocked: { workspaceId: string; actor: Actor }) => recordBlocked(db, blocked),
   }
 
   // Admins of a workspace
   await app.register(async admin => {
     problemErrors(admin)
-    guardWorkspace(admin, workspaceGuard)
+    requireWorkspaceAdmin(admin, adminGate)
     refuseUnreadInput(admin)
     await admin.register(activityRoutes, { db })
     await admin.register(memberRoutes, { config, db })
@@ -172,12 +172,12 @@ export async function buildApp({
   // How people sign in: also for owners who come by a recovery code
   await app.register(async settings => {
     problemErrors(settings)
-    guardSettings(settings, workspaceGuard)
+    requireSettingsAdmin(settings, adminGate)
     refuseUnreadInput(settings)
     await settings.register(domainRoutes, { config, db, resolveTxt: createTxtResolver(config) })
     await settings.register(ssoRoutes, { config, db, box, providers })
     await settings.register(credentialRoutes, { db, box })
-    await settings.register(loginTestRoutes, { config, db, box, providers })
+    await settings.register(signInTestRoutes, { config, db, box, providers })
     await settings.register(enforcementRoutes, { config, db, box })
     await settings.register(signInPolicyRoutes, { config, db })
   })

@@ -52,7 +52,7 @@ const settings = z.object({
   FRONTEND_SIGNED_IN_PATH: path.default('/sso/complete'),
   FRONTEND_ERROR_PATH: path.default('/sso/error'),
   FRONTEND_INITIATE_PATH: path.default('/sso/start'),
-  FRONTEND_LOGIN_TEST_PATH: path.default('/sso/test'),
+  FRONTEND_SIGN_IN_TEST_PATH: path.default('/sso/test'),
   FRONTEND_SIGNED_OUT_PATH: path.default('/'),
 
   ASSIST_TOKEN_ISSUER: z.string().trim().min(1),
@@ -89,9 +89,9 @@ const settings = z.object({
 
   SESSION_HOURS: z.coerce.number().int().min(1).max(720).default(12),
   SESSION_IDLE_MINUTES: z.coerce.number().int().min(5).max(10_080).default(120),
-  LOGIN_ATTEMPT_MINUTES: z.coerce.number().int().min(1).max(60).default(10),
-  LOGIN_STARTS_PER_MINUTE: z.coerce.number().int().min(1).max(10_000).default(60),
-  LOGIN_OPEN_ATTEMPTS: z.coerce.number().int().min(10).max(10_000).default(200),
+  SIGN_IN_ATTEMPT_MINUTES: z.coerce.number().int().min(1).max(60).default(10),
+  SIGN_IN_STARTS_PER_MINUTE: z.coerce.number().int().min(1).max(10_000).default(60),
+  SIGN_IN_OPEN_ATTEMPTS: z.coerce.number().int().min(10).max(10_000).default(200),
   INVITATION_DAYS: z.coerce.number().int().min(1).max(365).default(14),
 
   OUTBOUND_ALLOWED_NETWORKS: commaList.pipe(z.array(network)),

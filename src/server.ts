@@ -3,11 +3,11 @@ import { buildApp } from './app.ts'
 import { ConfigError, readConfig, type Config } from './config.ts'
 import { openDatabase, unreachableDatabase } from './db/database.ts'
 import { migrate } from './db/migrate.ts'
-import { openDevelopmentIssuer } from './development-keys.ts'
+import { openDevelopmentIssuer } from './development/development-issuer.ts'
 import { createLogger } from './http/log.ts'
-import { sweepExpired } from './login/sweep.ts'
-import { remindOfExpiry, resealCredentials } from './sso/client-credentials.ts'
-import { createSecretBox } from './sso/secret-box.ts'
+import { sweepExpired } from './sign-in/sweep.ts'
+import { remindOfExpiry, resealCredentials } from './sso/credentials/client-credentials.ts'
+import { createSecretBox } from './secret-box.ts'
 import { recheckDomains } from './workspaces/domain-proof.ts'
 import { createTxtResolver } from './workspaces/txt-records.ts'
 
@@ -113,7 +113,7 @@ async function listenOrExit(): Promise<void> {
 }
 
 async function startEmbeddedOrExit() {
-  const { startEmbeddedPostgres } = await import('./db/embedded-postgres.ts')
+  const { startEmbeddedPostgres } = await import('./development/embedded-postgres.ts')
   const options = { dataDir: `${dataDir}/postgres`, durable: true, log: (line: string) => logger.info(line) }
   return startEmbeddedPostgres(options).catch((error: Error) => {
     console.error(error.message)

@@ -60,11 +60,11 @@ const rules: Rule[] = [
     offences: files =>
       eachImport(
         files,
-        // scim/routes.ts is what the routes of SCIM share.
+        // scim/http/routes.ts is what the routes of SCIM share.
         (from, to) =>
-          to.endsWith('routes.ts') && !['app.ts', 'scim/plugin.ts'].includes(from) && to !== 'scim/routes.ts',
+          to.endsWith('routes.ts') && !['app.ts', 'scim/plugin.ts'].includes(from) && to !== 'scim/http/routes.ts',
       ),
-    planted: source('login/planted.ts', `import { loginRoutes } from './routes.ts'`),
+    planted: source('login/planted.ts', `import { signInRoutes } from './routes.ts'`),
   },
   {
     promise: 'only routes, the SCIM plugin and its errors, http/, app, openapi and server know of fastify or http/',
@@ -93,13 +93,13 @@ const rules: Rule[] = [
     planted: source('login/planted.ts', `import { discovery } from 'openid-client'`),
   },
   {
-    promise: 'only oidc/guarded-fetch.ts opens connections to the outside, and workspaces/txt-records.ts asks DNS',
+    promise: 'only oidc/outbound-fetch.ts opens connections to the outside, and workspaces/txt-records.ts asks DNS',
     offences: files => [
       ...eachImport(
         files,
         (from, to) =>
           /^(undici|(node:)?(http|https|http2|net|tls|dgram|dns)(\/promises)?)$/.test(to) &&
-          from !== 'oidc/guarded-fetch.ts' &&
+          from !== 'oidc/outbound-fetch.ts' &&
           !(from === 'workspaces/txt-records.ts' && to === 'node:dns/promises'),
       ),
       ...eachMention(files, /\bglobalThis\.fetch\b|\bnew (WebSocket|EventSource)\b/, []),
@@ -118,7 +118,7 @@ const rules: Rule[] = [
   {
     promise: "SCIM's attribute table, filter grammar and PATCH need nothing but each other and errors.ts",
     offences: files =>
-      ['scim/attributes.ts', 'scim/filter.ts', 'scim/patch.ts', 'scim/planted.ts'].flatMap(path =>
+      ['scim/protocol/attributes.ts', 'scim/protocol/filter.ts', 'scim/protocol/patch.ts', 'scim/planted.ts'].flatMap(path =>
         [...reach(files, path)]
           .filter(each => each !== 'errors.ts' && !each.startsWith('scim/'))
           .map(each => `${path} needs ${each}`),
@@ -146,7 +146,7 @@ const rules: Rule[] = [
   {
     promise: 'src/ needs neither tests nor scripts',
     offences: files => eachImport(files, (_from, to) => to.startsWith('../')),
-    planted: source('server.ts', `import { makeApp } from '../test/helpers/app.ts'`),
+    planted: source('server.ts', `import { makeApp } from './helpers/app.ts'`),
   },
 ]
 

@@ -182,7 +182,7 @@ t.test("the tile in the provider's portal signs in, and leads where it points to
   t.same(troubles, [])
 })
 
-t.test('a login test ends in its report, on a page of the front-end, and in no session', async t => {
+t.test('a sign-in test ends in its report, on a page of the front-end, and in no session', async t => {
   const { context, troubles, openTab: newTab } = await openBrowser(t)
   const { page, output, shows, click } = await newTab()
   await page.goto(`${frontEnd.origin}/admin`)
@@ -225,7 +225,7 @@ t.test(
     const { page, finish, begin, whoAmI } = await someone.openTab()
     await page.goto(frontEnd.origin)
     await page.getByText('This workspace is entered by SSO only.').waitFor()
-    t.notOk(await page.getByText('Or with a password').isVisible(), 'login-options has closed it')
+    t.notOk(await page.getByText('Or with a password').isVisible(), 'sign-in-options has closed it')
     await begin()
     await finish('Sam Stone')
     t.equal((await whoAmI()).status(), 200, 'the provider lets people in')

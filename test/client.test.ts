@@ -7,7 +7,7 @@ import { parse } from 'yaml'
 import { uuid7 } from '../src/uuid7.ts'
 import { makeApp, serviceHeaders, signToken } from './helpers/app.ts'
 import { startDnsServer } from './helpers/dns-server.ts'
-import { startProvider } from './helpers/provider.ts'
+import { startProvider } from '../tools/loopback-provider.ts'
 
 /** What a front-end knows of the service: openapi.yaml, and nothing of its code. */
 interface Document {
@@ -88,7 +88,7 @@ t.test('a client made from openapi.yaml does all that the admin pages do', async
     const { issuer } = provider
     const setup = await owner('getSsoSetup', 200, { path, query: { issuer } })
     t.match(setup.body, { redirectUri: redirectUris[0], guide: { kind: 'generic' } })
-    t.match((await owner('testSsoConfig', 200, { path, body: { issuer } })).body.passed, Boolean)
+    t.match((await owner('checkSsoConfig', 200, { path, body: { issuer } })).body.passed, Boolean)
     const { clientId, clientSecret } = client
     await owner('saveSsoConfig', 200, { path, body: { issuer, clientId, clientSecret, enabled: false } })
     const { body, headers } = await owner('getSsoConfig', 200, { path })
@@ -135,18 +135,18 @@ t.test('a client made from openapi.yaml does all that the admin pages do', async
     const changed = await owner('changeSsoCredential', 200, { path: { ...path, credentialId: secret.id }, body })
     t.match(changed.body, { kind: 'secret', expiresAt })
 
-    const { id, startUrl } = (await owner('createLoginTest', 201, { path, body: {} })).body
+    const { id, startUrl } = (await owner('createSignInTest', 201, { path, body: {} })).body
     const start = await fetch((startUrl as string).replace('https://sso.assist.example', baseUrl), {
       redirect: 'manual',
     })
     const cookie = start.headers.getSetCookie()[0]!.split(';', 1)[0]!
     const callback = await provider.signIn(start.headers.get('location')!, 'u-1')
     await fetch(callback.replace('https://sso.assist.example', baseUrl), { headers: { cookie }, redirect: 'manual' })
-    const test = { ...path, loginTestId: id as string }
-    t.match((await owner('getLoginTest', 200, { path: test })).body, { status: 'passed' })
-    t.match((await owner('showLoginTestClaims', 200, { path: test })).body, { claims: { sub: 'u-1' } })
-    await owner('linkLoginTest', 200, { path: test })
-    t.equal((await owner('applyLoginTest', 409, { path: test })).body.code, 'conflict', 'it is saved already')
+    const test = { ...path, signInTestId: id as string }
+    t.match((await owner('getSignInTest', 200, { path: test })).body, { status: 'passed' })
+    t.match((await owner('showSignInTestClaims', 200, { path: test })).body, { claims: { sub: 'u-1' } })
+    await owner('linkSignInTest', 200, { path: test })
+    t.equal((await owner('applySignInTest', 409, { path: test })).body.code, 'conflict', 'it is saved already')
 
     t.equal((await owner('createRecoveryCodes', 201, { path })).body.codes.length, 10)
     t.match((await owner('getRecoveryCodes', 200, { path })).body, { unused: 10 })

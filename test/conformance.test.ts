@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
-import { idsOf, pagePath, proofsOf, readSentences, writePage } from './helpers/conformance-page.ts'
-import { profiles } from './scim/conformance.ts'
+import { idsOf, pagePath, proofsOf, readSentences, writePage } from '../tools/conformance-page.ts'
+import { profiles } from '../tools/conformance-rows.ts'
 
 const sentences = readSentences()
 const rows = profiles.flatMap(profile => profile.rows)

@@ -6,10 +6,10 @@ import { promisify } from 'node:util'
 import { decodeJwt } from 'jose'
 import t from 'tap'
 import { readConfig } from '../src/config.ts'
-import { guideTo } from '../src/sso/provider-guide.ts'
-import { createSecretBox } from '../src/sso/secret-box.ts'
+import { guideTo } from '../src/sso/config/provider-guide.ts'
+import { createSecretBox } from '../src/secret-box.ts'
 import { uuid7 } from '../src/uuid7.ts'
-import { runSql } from './helpers/admin-sql.ts'
+import { runSql } from '../tools/admin-sql.ts'
 import { makeDatabase } from './helpers/database.ts'
 
 const root = join(import.meta.dirname, '..')
@@ -121,10 +121,10 @@ t.test("the README's SQL names the key of every value that is sealed in the data
     { ...test, id: uuid7(), sealed_secret: sealWith('old') },
     { ...test, id: uuid7(), start_hash: randomBytes(32), claims_sealed: sealWith('old') },
   ]
-  await db.insertInto('sso_login_tests').values(drafts).execute()
+  await db.insertInto('sso_sign_in_tests').values(drafts).execute()
   t.same(await runSql(url, statement!), [
     { key: 'new', stored_in: 'sso_client_credentials', count: 1 },
-    { key: 'old', stored_in: 'sso_login_tests', count: 2 },
+    { key: 'old', stored_in: 'sso_sign_in_tests', count: 2 },
   ])
 })
 

@@ -6,10 +6,10 @@ import { promisify } from 'node:util'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { migrate } from '../src/db/migrate.ts'
-import { onDatabase, runSql } from './helpers/admin-sql.ts'
+import { onDatabase, runSql } from '../tools/admin-sql.ts'
 import { makeApp } from './helpers/app.ts'
 import { makeDatabase } from './helpers/database.ts'
-import { tableTypes } from './helpers/table-types.ts'
+import { tableTypes } from '../tools/table-types.ts'
 
 const root = join(import.meta.dirname, '..')
 const names = (await readdir(join(root, 'migrations'))).toSorted().map(name => name.replace(/\.sql$/, ''))

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { runSql } from '../../test/helpers/admin-sql.ts'
+import { runSql } from '../../tools/admin-sql.ts'
 import type { Contender } from './contender.ts'
 
 const folder = join(import.meta.dirname, '../limit')

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import packageJson from '../../package.json' with { type: 'json' }
 import { readConfig } from '../../src/config.ts'
-import { openDevelopmentIssuer } from '../../src/development-keys.ts'
+import { openDevelopmentIssuer } from '../../src/development/development-issuer.ts'
 import { uuid7 } from '../../src/uuid7.ts'
 import type { Contender, Tenant } from './contender.ts'
 
@@ -25,7 +25,7 @@ export const service: Contender = {
       NODE_ENV: 'development',
       DATABASE_URL: databaseUrl,
       PORT: String(port),
-      LOGIN_STARTS_PER_MINUTE: '10000',
+      SIGN_IN_STARTS_PER_MINUTE: '10000',
       SCIM_REQUESTS_PER_SECOND: '100000',
     },
     readyPath: '/readyz',

@@ -45,7 +45,7 @@ export function groupRoutes(app: FastifyInstance, run: Run): void {
        SELECT ${columns} FROM made`,
       [request.workspace, uuid7(), request.body.displayName, ids],
     )
-    return send(reply, 201, groupText(row!, ids))
+    return send(reply, 201, serializeGroup(row!, ids))
   })
 
   app.get<ById & { Querystring: { excludedAttributes?: string } }>(
@@ -62,7 +62,7 @@ export function groupRoutes(app: FastifyInstance, run: Run): void {
           )
         : await run<GroupRow>('get_group_alone', `SELECT ${columns} ${from}`, values)
       if (!row) return sendError(reply, 404)
-      return send(reply, 200, withMembers ? groupText(row, row.members?.split(',') ?? []) : groupText(row))
+      return send(reply, 200, withMembers ? serializeGroup(row, row.members?.split(',') ?? []) : serializeGroup(row))
     },
   )
 
@@ -137,7 +137,7 @@ export function groupRoutes(app: FastifyInstance, run: Run): void {
        SELECT ${columns} FROM changed`,
       [request.workspace, request.params.id, request.body.displayName, ids],
     )
-    return row ? send(reply, 200, groupText(row, ids)) : sendError(reply, 404)
+    return row ? send(reply, 200, serializeGroup(row, ids)) : sendError(reply, 404)
   })
 
   app.delete<ById>(`${scimPath}/Groups/:id`, async (request, reply) => {
@@ -159,7 +159,7 @@ function idsOf(members: { value: string }[] = []): string[] {
   return members.map(member => member.value)
 }
 
-function groupText(row: GroupRow, memberIds?: string[]): string {
+function serializeGroup(row: GroupRow, memberIds?: string[]): string {
   const members = memberIds ? `,"members":[${membersText(memberIds)}]` : ''
   return (
     `{"schemas":["urn:ietf:params:scim:schemas:core:2.0:Group"],"id":"${row.id}",` +

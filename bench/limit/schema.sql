@@ -65,7 +65,7 @@ CREATE TABLE providers (
   keys      jsonb NOT NULL
 );
 
-CREATE TABLE login_attempts (
+CREATE TABLE sign_in_attempts (
   workspace   integer NOT NULL,
   state_hash  bytea NOT NULL,
   secret_hash bytea NOT NULL,

@@ -70,7 +70,7 @@ export function signInRoutes(app: FastifyInstance, run: Run): void {
     const [state, secret, nonce, verifier] = [0, 1, 2, 3].map(at => random.toString('base64url', 32 * at, 32 * at + 32))
     await run(
       'start',
-      `INSERT INTO login_attempts (workspace, state_hash, secret_hash, nonce, verifier, challenge)
+      `INSERT INTO sign_in_attempts (workspace, state_hash, secret_hash, nonce, verifier, challenge)
        VALUES ($1, $2, $3, $4, $5, $6)`,
       [workspace, sha256(state!), sha256(secret!), nonce, verifier, request.query.handoff_challenge],
     )
@@ -95,7 +95,7 @@ export function signInRoutes(app: FastifyInstance, run: Run): void {
     const secret = request.headers.cookie?.slice('attempt='.length) ?? ''
     const [attempt] = await run<Attempt>(
       'take',
-      `UPDATE login_attempts SET taken = true
+      `UPDATE sign_in_attempts SET taken = true
        WHERE workspace = $1 AND state_hash = $2 AND secret_hash = $3 AND NOT taken RETURNING nonce, verifier, challenge`,
       [workspace, sha256(state), sha256(secret)],
     )
@@ -115,7 +115,7 @@ export function signInRoutes(app: FastifyInstance, run: Run): void {
          INSERT INTO sessions (workspace, id, user_id, code_hash, challenge)
          SELECT $1, $2, id, $3, $4 FROM users WHERE workspace = $1 AND lower(user_name) = lower($5) RETURNING id
        )
-       INSERT INTO activity (workspace, action, target) SELECT $1, 'sso_login.succeeded', id FROM session`,
+       INSERT INTO activity (workspace, action, target) SELECT $1, 'sso_sign_in.succeeded', id FROM session`,
       [workspace, uuid7(), sha256(exchangeCode), attempt!.challenge, payload.email],
     )
     return reply.redirect(`${frontEnd}sign-in/complete?code=${exchangeCode}`, 303)

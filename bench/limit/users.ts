@@ -58,7 +58,7 @@ export function userRoutes(app: FastifyInstance, run: Run): void {
        SELECT ${columns} FROM made`,
       [request.workspace, uuid7(), rest.userName, rest.externalId, emails, active, JSON.stringify(rest)],
     )
-    return row ? send(reply, 201, userText(row)) : sendError(reply, 409)
+    return row ? send(reply, 201, serializeUser(row)) : sendError(reply, 409)
   })
 
   app.get<{ Params: { id: string } }>(`${scimPath}/Users/:id`, async (request, reply) => {
@@ -66,7 +66,7 @@ export function userRoutes(app: FastifyInstance, run: Run): void {
       request.workspace,
       request.params.id,
     ])
-    return row ? send(reply, 200, userText(row)) : sendError(reply, 404)
+    return row ? send(reply, 200, serializeUser(row)) : sendError(reply, 404)
   })
 
   app.get<{ Querystring: ListQuery }>(`${scimPath}/Users`, async (request, reply) => {
@@ -75,15 +75,15 @@ export function userRoutes(app: FastifyInstance, run: Run): void {
     const { workspace } = request
     if (filter !== undefined) {
       const rows = await findUsers(workspace, filter)
-      return send(reply, 200, listText(rows, rows.length, '"startIndex":1'))
+      return send(reply, 200, serializeList(rows, rows.length, '"startIndex":1'))
     }
     if (cursor !== undefined) {
       const rows = await pageAfter(workspace, cursor || firstCursor, count)
-      return send(reply, 200, listText(rows, rows[0]?.total ?? 0, `"nextCursor":"${rows.at(-1)?.id ?? ''}"`))
+      return send(reply, 200, serializeList(rows, rows[0]?.total ?? 0, `"nextCursor":"${rows.at(-1)?.id ?? ''}"`))
     }
     const before = idBefore.get(startIndex)
     const rows = before ? await pageAfter(workspace, before, count) : await pageAt(workspace, startIndex, count)
-    return send(reply, 200, listText(rows, rows[0]?.total ?? 0, `"startIndex":${startIndex}`))
+    return send(reply, 200, serializeList(rows, rows[0]?.total ?? 0, `"startIndex":${startIndex}`))
   })
 
   async function findUsers(workspace: number, filter: string): Promise<UserRow[]> {
@@ -142,18 +142,18 @@ export function userRoutes(app: FastifyInstance, run: Run): void {
          SELECT ${columns} FROM changed`,
         [request.workspace, request.params.id, active, JSON.stringify({ [path]: value })],
       )
-      return row ? send(reply, 200, userText(row)) : sendError(reply, 404)
+      return row ? send(reply, 200, serializeUser(row)) : sendError(reply, 404)
     },
   )
 }
 
-function userText(row: UserRow): string {
+function serializeUser(row: UserRow): string {
   return `{"id":"${row.id}","active":${row.active},${metaOf('User', row)},${row.doc.slice(1)}`
 }
 
-function listText(rows: UserRow[], totalResults: number, position: string): string {
+function serializeList(rows: UserRow[], totalResults: number, position: string): string {
   return (
     `{"schemas":["urn:ietf:params:scim:api:messages:2.0:ListResponse"],"totalResults":${totalResults},${position},` +
-    `"itemsPerPage":${rows.length},"Resources":[${rows.map(userText).join(',')}]}`
+    `"itemsPerPage":${rows.length},"Resources":[${rows.map(serializeUser).join(',')}]}`
   )
 }

@@ -42,7 +42,7 @@ const pages: Record<string, Page> = {
   },
   '/sso/start': { title: 'Signing in', body: '' },
   '/sso/error': { title: 'Sign-in failed', body: '<p><a id="retry" href="/">Try again</a></p>' },
-  '/sso/test': { title: 'Login test', body: '<p><a href="/admin">Back to the settings</a></p>', isAdmins: true },
+  '/sso/test': { title: 'Sign-in test', body: '<p><a href="/admin">Back to the settings</a></p>', isAdmins: true },
   '/sso/recover': {
     title: 'Recovery',
     body:

@@ -27,7 +27,7 @@ if (location.pathname === '/' && parameters.has('state')) showSignedOut()
 
 /** Which ways in are open is for the service to say: a password never where the workspace enforces SSO. */
 async function showWays() {
-  const { answer } = await request('POST', '/v1/login-options', { workspaceId: workspace })
+  const { answer } = await request('POST', '/v1/sign-in-options', { workspaceId: workspace })
   if (answer) document.querySelector(answer.passwordOpen ? '#password' : '#sso-only').hidden = false
 }
 
@@ -77,13 +77,13 @@ function showError() {
 
 /** A sign-in that ends in a report: of the saved configuration here; the body could be a draft of another. */
 async function startTest() {
-  const test = await call('POST', `/v1/workspaces/${workspace}/sso-config/login-tests`, {})
+  const test = await call('POST', `/v1/workspaces/${workspace}/sso-config/sign-in-tests`, {})
   if (test?.startUrl) location.assign(test.startUrl)
 }
 
 async function showTest() {
   const [of, id] = ['workspace', 'test'].map(name => encodeURIComponent(parameters.get(name) ?? ''))
-  const test = await call('GET', `/v1/workspaces/${of}/sso-config/login-tests/${id}`)
+  const test = await call('GET', `/v1/workspaces/${of}/sso-config/sign-in-tests/${id}`)
   if (!test?.report) return
   const { checks, claims, membership, role } = test.report
   const lines = [

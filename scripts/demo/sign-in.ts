@@ -42,8 +42,8 @@ export async function failToSignIn(
   return { code: page.searchParams.get('code'), ref: page.searchParams.get('ref') }
 }
 
-/** A login test goes the same way, and ends at its report. */
-export async function runLoginTest(world: World, narrator: Narrator, test: Walk): Promise<void> {
+/** A sign-in test goes the same way, and ends at its report. */
+export async function runSignInTest(world: World, narrator: Narrator, test: Walk): Promise<void> {
   const { page } = await walk(world, narrator, test)
   narrator.expect(page.pathname === '/sso/test', 'the browser is on the page of the report')
 }

@@ -5,13 +5,13 @@ import type { FastifyInstance } from 'fastify'
 import { buildApp } from '../../src/app.ts'
 import { readConfig } from '../../src/config.ts'
 import { openDatabase } from '../../src/db/database.ts'
-import { startEmbeddedPostgres } from '../../src/db/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../../src/development/embedded-postgres.ts'
 import { migrate } from '../../src/db/migrate.ts'
-import { openDevelopmentIssuer } from '../../src/development-keys.ts'
+import { openDevelopmentIssuer } from '../../src/development/development-issuer.ts'
 import { createLogger } from '../../src/http/log.ts'
-import { ssoUrls } from '../../src/sso/sso-config.ts'
+import { ssoUrls } from '../../src/sso/config/sso-config.ts'
 import { uuid7 } from '../../src/uuid7.ts'
-import type { LoopbackProvider, ProviderOptions } from '../../test/helpers/provider.ts'
+import type { LoopbackProvider, ProviderOptions } from '../../tools/loopback-provider.ts'
 import { makeDemoFolder } from './folder.ts'
 import { startFrontEnd, type FrontEnd } from './front-end.ts'
 import { DemoError } from './narration.ts'
@@ -105,7 +105,7 @@ async function startQuietProvider(options: ProviderOptions): Promise<LoopbackPro
   const { warn } = console
   console.warn = () => {}
   try {
-    const { startProvider } = await import('../../test/helpers/provider.ts')
+    const { startProvider } = await import('../../tools/loopback-provider.ts')
     return await startProvider(options)
   } finally {
     console.warn = warn

@@ -23,16 +23,16 @@ export const actions = [
   'sso_credential.replaced',
   'sso_credential.expiring',
   'sso_credential.expired',
-  'sso_login_test.finished',
-  'sso_login_test.claims_shown',
+  'sso_sign_in_test.finished',
+  'sso_sign_in_test.claims_shown',
   'sso_enforcement.enabled',
   'sso_enforcement.lifted',
   'sso_enforcement.blocked',
   'recovery_codes.created',
   'recovery.used',
   'recovery.refused',
-  'sso_login.succeeded',
-  'sso_login.refused',
+  'sso_sign_in.succeeded',
+  'sso_sign_in.refused',
   'sign_in_policy.saved',
   'sign_in_policy.deleted',
   'session.ended',
@@ -166,7 +166,7 @@ export function insertEntrySql(entry: EntrySql): RawBuilder<{ id: number }> {
 
 export interface ActivityFilter {
   workspaceId: string
-  /** An action, or an area such as `sso_login` for all of its actions. */
+  /** An action, or an area such as `sso_sign_in` for all of its actions. */
   kind?: string | undefined
   actorId?: string | undefined
   outcome?: Outcome | undefined

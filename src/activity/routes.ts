@@ -13,7 +13,7 @@ const entry = z
   .object({
     id: z.string(),
     at: z.iso.datetime(),
-    action: z.string().meta({ description: `One of ${actions.join(', ')}`, example: 'sso_login.succeeded' }),
+    action: z.string().meta({ description: `One of ${actions.join(', ')}`, example: 'sso_sign_in.succeeded' }),
     outcome: z.enum(['succeeded', 'refused', 'failed']),
     reason: z.string().nullable().meta({ description: 'The stable code of a refusal' }),
     actor: z.object({
@@ -36,7 +36,7 @@ const query = pageQuery.extend({
     .enum(kinds as [string, ...string[]])
     .optional()
     .meta({
-      description: 'An action, or an area such as `sso_login` for all of its actions',
+      description: 'An action, or an area such as `sso_sign_in` for all of its actions',
     }),
   actor: z.string().min(1).max(255).optional().meta({ description: 'The id of who did it' }),
   outcome: z.enum(['succeeded', 'refused', 'failed']).optional(),

@@ -51,7 +51,7 @@ export interface DirectoriesTable {
   version: Generated<number>
   created_at: Generated<string>
   updated_at: Generated<string>
-  links_up_to: string | null
+  max_linkable_role: string | null
 }
 
 export interface DirectoryCredentialsTable {
@@ -158,7 +158,7 @@ export interface IdentitiesTable {
   last_sign_in_at: string | null
 }
 
-export interface LoginAttemptsTable {
+export interface SignInAttemptsTable {
   workspace_id: string
   state_hash: Buffer
   browser_hash: Buffer
@@ -169,7 +169,7 @@ export interface LoginAttemptsTable {
   return_to: string
   handoff_challenge: string
   restarts: Generated<number>
-  login_test_id: string | null
+  sign_in_test_id: string | null
   address: string
   created_at: Generated<string>
   expires_at: string
@@ -232,7 +232,7 @@ export interface ScimFormerUsersTable {
   deleted_at: Generated<string>
 }
 
-export interface ScimGroupMembersTable {
+export interface ScimGroupMembershipsTable {
   workspace_id: string
   directory_id: string
   group_id: string
@@ -340,7 +340,7 @@ export interface SsoConfigsTable {
   auto_provision: Generated<boolean>
   allowed_domains: Generated<string[]>
   trust_unverified_email: Generated<boolean>
-  directory_claim: 'sub' | 'oid' | null
+  external_id_claim: 'sub' | 'oid' | null
   groups_claim: string | null
   enabled: Generated<boolean>
   relink_by_email_until: string | null
@@ -350,10 +350,10 @@ export interface SsoConfigsTable {
   settings_version: Generated<number>
   created_at: Generated<string>
   updated_at: Generated<string>
-  links_up_to: string | null
+  max_linkable_role: string | null
 }
 
-export interface SsoLoginTestsTable {
+export interface SsoSignInTestsTable {
   workspace_id: string
   id: string
   start_hash: Buffer
@@ -374,7 +374,7 @@ export interface SsoLoginTestsTable {
   claims_sealed: Buffer | null
   subject: string | null
   member_id: string | null
-  links_up_to: string | null
+  max_linkable_role: string | null
 }
 
 export interface WorkspacesTable {
@@ -399,13 +399,13 @@ export interface Database {
   groups: GroupsTable
   guarded_removals: GuardedRemovalsTable
   identities: IdentitiesTable
-  login_attempts: LoginAttemptsTable
+  sign_in_attempts: SignInAttemptsTable
   logout_tokens: LogoutTokensTable
   members: MembersTable
   recovery_codes: RecoveryCodesTable
   scim_counters: ScimCountersTable
   scim_former_users: ScimFormerUsersTable
-  scim_group_members: ScimGroupMembersTable
+  scim_group_memberships: ScimGroupMembershipsTable
   scim_group_subgroups: ScimGroupSubgroupsTable
   scim_groups: ScimGroupsTable
   scim_users: ScimUsersTable
@@ -414,6 +414,6 @@ export interface Database {
   signing_keys: SigningKeysTable
   sso_client_credentials: SsoClientCredentialsTable
   sso_configs: SsoConfigsTable
-  sso_login_tests: SsoLoginTestsTable
+  sso_sign_in_tests: SsoSignInTestsTable
   workspaces: WorkspacesTable
 }

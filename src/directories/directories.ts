@@ -1,9 +1,9 @@
 import { sql } from 'kysely'
-import { NO_DIFFERENCE, recomputeAccess } from '../access/access.ts'
-import { countsSql } from '../access/derive.ts'
-import { finishChange, mappingHistory } from '../access/group-mappings.ts'
-import { requirePreviewed, type SourceChange } from '../access/preview.ts'
-import { isAbove, roleLimitOf } from '../access/roles.ts'
+import { NO_DIFFERENCE, recomputeAccess } from '../access/derivation/access.ts'
+import { countsSql } from '../access/derivation/derive.ts'
+import { finishChange, mappingHistory } from '../access/mappings/group-mappings.ts'
+import { requirePreviewed, type SourceChange } from '../access/derivation/preview.ts'
+import { isAbove, roleLimitOf } from '../access/derivation/roles.ts'
 import type { Actor } from '../actor.ts'
 import { recordActivity } from '../activity/activity.ts'
 import type { Db, Trx } from '../db/database.ts'
@@ -24,7 +24,7 @@ export interface Directory {
   /** The guard against mass deprovisioning: over either limit within the window, more removals are held. */
   guard: Guard
   /** The highest role whose members its users may be newly linked to at a sign-in; null: every one. */
-  linksUpTo: string | null
+  maxLinkableRole: string | null
   version: number
   createdAt: string
   updatedAt: string
@@ -53,7 +53,7 @@ const columns = [
   sql<Guard>`jsonb_build_object('people', guard_people, 'percent', guard_percent, 'minutes', guard_minutes)`.as(
     'guard',
   ),
-  'links_up_to as linksUpTo',
+  'max_linkable_role as maxLinkableRole',
   'version',
   'created_at as createdAt',
   'updated_at as updatedAt',
@@ -102,7 +102,7 @@ export async function createDirectory(
 ): Promise<Directory> {
   const directory = await trx
     .insertInto('directories')
-    .values({ workspace_id: workspaceId, id: uuid7(), name, mode, links_up_to: roleLimitOf(roles, actor) })
+    .values({ workspace_id: workspaceId, id: uuid7(), name, mode, max_linkable_role: roleLimitOf(roles, actor) })
     .returning(columns)
     .executeTakeFirstOrThrow()
   const target = { type: 'directory', id: directory.id }
@@ -172,8 +172,8 @@ export async function changeDirectory(
   const guard = { ...directory.guard, ...withoutAbsent(changes.guard ?? {}) }
   // Who has the token of a directory says who its people are: an owner who saves it confirms whoever made one.
   const own = roleLimitOf(roles, actor)
-  const linksUpTo = own === null || isAbove(roles, own, directory.linksUpTo) ? own : directory.linksUpTo
-  const wanted = { ...directory, ...withoutAbsent(changes), guard, linksUpTo }
+  const maxLinkableRole = own === null || isAbove(roles, own, directory.maxLinkableRole) ? own : directory.maxLinkableRole
+  const wanted = { ...directory, ...withoutAbsent(changes), guard, maxLinkableRole }
   const { subject, members } = directoryChange(directory, change, changes)
   if (JSON.stringify(wanted) === JSON.stringify(directory)) {
     requirePreviewed(previewVersion, subject, NO_DIFFERENCE)
@@ -184,7 +184,7 @@ export async function changeDirectory(
     .updateTable('directories')
     .set({ name, mode, enabled, when_off: whenOff, version: sql`version + 1`, updated_at: sql`now()` })
     .set({ guard_people: guard.people, guard_percent: guard.percent, guard_minutes: guard.minutes })
-    .set({ links_up_to: linksUpTo })
+    .set({ max_linkable_role: maxLinkableRole })
     .where('workspace_id', '=', workspaceId)
     .where('id', '=', directoryId)
     .execute()
@@ -194,7 +194,7 @@ export async function changeDirectory(
     action: 'directory.updated',
     actor,
     target,
-    detail: { ...changes, ...(linksUpTo !== directory.linksUpTo && { linksUpTo: linksUpTo ?? roles.at(-1) }) },
+    detail: { ...changes, ...(maxLinkableRole !== directory.maxLinkableRole && { maxLinkableRole: maxLinkableRole ?? roles.at(-1) }) },
   })
   if (isCounting(wanted) === isCounting(directory)) requirePreviewed(previewVersion, subject, NO_DIFFERENCE)
   else {

@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import { checkOutranked, roleLimitOf } from '../access/roles.ts'
+import { checkOutranked, roleLimitOf } from '../access/derivation/roles.ts'
 import type { Actor } from '../actor.ts'
 import { recordActivity } from '../activity/activity.ts'
 import type { Db, Trx } from '../db/database.ts'
@@ -78,7 +78,7 @@ export async function createToken(trx: Trx, input: NewToken): Promise<DirectoryT
     .where('id', '=', directoryId)
     .forNoKeyUpdate()
     .executeTakeFirstOrThrow(noDirectory)
-  const linksUpTo = await limitReach(trx, input)
+  const maxLinkableRole = await limitReach(trx, input)
   const live = await trx
     .selectFrom('directory_credentials')
     .select('id')
@@ -111,7 +111,7 @@ export async function createToken(trx: Trx, input: NewToken): Promise<DirectoryT
     action: 'directory_token.created',
     actor,
     target: { type: 'directory', id: directoryId },
-    detail: { tokenId: created.id, expiresAt: created.expiresAt, ...(linksUpTo !== undefined && { linksUpTo }) },
+    detail: { tokenId: created.id, expiresAt: created.expiresAt, ...(maxLinkableRole !== undefined && { maxLinkableRole }) },
   })
   return { ...created, token }
 }
@@ -131,10 +131,10 @@ async function limitReach(trx: Trx, { workspaceId, directoryId, actor, roles }: 
   const above = roles.slice(roles.indexOf(limit) + 1)
   const lowered = await trx
     .updateTable('directories')
-    .set({ links_up_to: limit })
+    .set({ max_linkable_role: limit })
     .where('workspace_id', '=', workspaceId)
     .where('id', '=', directoryId)
-    .where(({ eb, or }) => or([eb('links_up_to', 'is', null), eb('links_up_to', 'in', above)]))
+    .where(({ eb, or }) => or([eb('max_linkable_role', 'is', null), eb('max_linkable_role', 'in', above)]))
     .executeTakeFirst()
   return lowered.numUpdatedRows > 0n ? limit : undefined
 }

@@ -1,8 +1,8 @@
 import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
 import { z } from 'zod'
 import type { Config } from '../config.ts'
-import { accessPreview, previewQuery, previewVersion } from '../access/preview-schema.ts'
-import { previewAccess } from '../access/preview.ts'
+import { accessPreview, previewQuery, previewVersion } from '../access/mappings/preview-schema.ts'
+import { previewAccess } from '../access/derivation/preview.ts'
 import { retryDeadlocks, type Db } from '../db/database.ts'
 import { actorOf } from '../http/admin-auth.ts'
 import { id, workspaceParams } from '../http/params.ts'
@@ -53,7 +53,7 @@ const directory = z
     enabled: z.boolean().meta({ description: 'Off: every SCIM request is refused; see `whenOff`' }),
     whenOff,
     guard,
-    linksUpTo: role.meta({
+    maxLinkableRole: role.meta({
       description:
         'The highest role whose members a sign-in newly finds by what this directory says of them: the role of whoever made ' +
         'the directory or its tokens. An owner who saves it raises it to owner',
@@ -140,9 +140,9 @@ export const directoryRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db:
   const one = `${list}/:directoryId`
   const tags = ['Directories']
   const security = [{ assistToken: [] }]
-  const describe = ({ linksUpTo, ...found }: Directory) => {
-    const limit = linksUpTo ?? config.roles.at(-1) ?? ''
-    return { ...found, linksUpTo: limit, scimEndpoint: scimEndpoint(config.publicUrl, found.id) }
+  const describe = ({ maxLinkableRole, ...found }: Directory) => {
+    const limit = maxLinkableRole ?? config.roles.at(-1) ?? ''
+    return { ...found, maxLinkableRole: limit, scimEndpoint: scimEndpoint(config.publicUrl, found.id) }
   }
 
   app.get(

@@ -65,7 +65,7 @@ export function actorOf(request: FastifyRequest): Actor {
   return { ...request.actor, requestId: request.id }
 }
 
-export interface WorkspaceGuard {
+export interface AdminGate {
   config: Config
   authenticate: Authenticate
   findWorkspace: (workspaceId: string) => Promise<{ isEnforced: boolean } | undefined>
@@ -78,8 +78,8 @@ export interface WorkspaceGuard {
  * workspace or a service. A workspace that is not theirs and one that does not exist are the same 404. Where SSO is
  * enforced, people come by it: an access token of Assist does not say how they signed in, and is refused.
  */
-export function guardWorkspace(scope: FastifyInstance, guard: WorkspaceGuard): void {
-  guardSettings(scope, guard)
+export function requireWorkspaceAdmin(scope: FastifyInstance, guard: AdminGate): void {
+  requireSettingsAdmin(scope, guard)
   scope.addHook('onRequest', async request => {
     if (!actorOf(request).recovery) return
     throw new AppError(
@@ -90,9 +90,9 @@ export function guardWorkspace(scope: FastifyInstance, guard: WorkspaceGuard): v
 }
 
 /** The same for what an owner needs to repair the sign-in: recovery sessions are let in too. */
-export function guardSettings(
+export function requireSettingsAdmin(
   scope: FastifyInstance,
-  { config, authenticate, findWorkspace, onBlocked }: WorkspaceGuard,
+  { config, authenticate, findWorkspace, onBlocked }: AdminGate,
 ): void {
   const adminRank = config.roles.indexOf('admin')
   scope.addHook('onRequest', async request => {
@@ -116,7 +116,7 @@ export function guardSettings(
 }
 
 /** Guards the routes of a scope for Assist's own back-ends: the cross-workspace scope is needed. */
-export function guardService(scope: FastifyInstance, authenticate: Authenticate, serviceScope: string): void {
+export function requireServiceScope(scope: FastifyInstance, authenticate: Authenticate, serviceScope: string): void {
   scope.addHook('onRequest', async request => {
     await authenticate(request)
     requireService(actorOf(request), { assistServiceScope: serviceScope })

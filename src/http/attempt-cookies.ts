@@ -37,7 +37,7 @@ export function setAttemptCookie(
   for (const name of known.slice(0, Math.max(0, known.length - limit + 1))) {
     reply.clearCookie(name, attributesOf(config))
   }
-  const maxAge = Math.min(config.loginAttemptMinutes, 10) * 60
+  const maxAge = Math.min(config.signInAttemptMinutes, 10) * 60
   reply.setCookie(cookieName(config, state), browserSecret, { ...attributesOf(config), maxAge })
 }
 

@@ -16,7 +16,7 @@ export interface SessionsToEnd {
 /**
  * Ends sessions with one entry, in one statement, before the caller's reply is sent: each use of a session, on every
  * replica, reads its row. Sign-ins that are not redeemed yet end too. Members stay what they are; endAccess
- * (src/access/end-access.ts) is for those who leave.
+ * (src/access/derivation/end-access.ts) is for those who leave.
  * @returns how many ended; those that were over count as none
  */
 export async function endSessions(db: Db, ending: SessionsToEnd): Promise<number> {

@@ -38,7 +38,7 @@ export async function unlinkIdentities(
 export interface LinkedAccount extends MemberKey {
   issuer: string
   subject: string
-  /** The login test that has proved the account. */
+  /** The sign-in test that has proved the account. */
   testId: string
   actor: Actor
 }
@@ -62,7 +62,7 @@ export async function linkIdentity(trx: Trx, account: LinkedAccount): Promise<vo
       actor,
       memberId,
       target: { type: 'member', id: memberId },
-      detail: { issuer, subject, linkedBy: 'member', trust: 'login_test', testId },
+      detail: { issuer, subject, linkedBy: 'member', trust: 'sign_in_test', testId },
     })
     return
   }

@@ -1,9 +1,9 @@
 import * as oidc from 'openid-client'
-import type { GuardedFetch } from './guarded-fetch.ts'
+import type { OutboundFetch } from './outbound-fetch.ts'
 import { usableAlgorithms, type ProviderMetadata } from './metadata.ts'
 
 export interface ClientOptions {
-  guard: GuardedFetch
+  guard: OutboundFetch
   metadata: ProviderMetadata
   clientId: string
   /** How the client proves itself at the token endpoint; absent for everything else. */

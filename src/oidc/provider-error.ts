@@ -1,7 +1,7 @@
 import { ClientError, ResponseBodyError } from 'openid-client'
 import { AppError } from '../errors.ts'
 import { printable } from './authorization-response.ts'
-import { OutboundError } from './guarded-fetch.ts'
+import { OutboundError } from './outbound-fetch.ts'
 import { tokenFault } from './id-token.ts'
 
 export type Stage = 'discovery' | 'endpoints' | 'token' | 'keys' | 'userinfo'

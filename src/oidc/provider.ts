@@ -8,7 +8,7 @@ import {
 } from './authorization-response.ts'
 import { createCache } from './cache.ts'
 import { configureClient } from './client.ts'
-import { OutboundError, type GuardedFetch } from './guarded-fetch.ts'
+import { OutboundError, type OutboundFetch } from './outbound-fetch.ts'
 import {
   asTokenFault,
   isKeyFault,
@@ -36,7 +36,7 @@ export type {
 }
 
 export interface ProvidersOptions {
-  guard: GuardedFetch
+  guard: OutboundFetch
   /** Accepts issuers with http; the guard still decides where they may be. Development only. */
   allowHttp: boolean
   /** For `exp` and `nbf` of tokens. */
@@ -285,16 +285,16 @@ const refuseAt = (stage: Stage) => (error: unknown) => {
 }
 
 /** Save-time check of every address that sign-ins will call; each call is guarded again when it is made. */
-async function checkEndpoints(guard: GuardedFetch, metadata: ProviderMetadata): Promise<void> {
+async function checkEndpoints(guard: OutboundFetch, metadata: ProviderMetadata): Promise<void> {
   const urls = calledEndpoints.map(name => metadata[name]).filter(url => url !== undefined)
   await Promise.all(urls.map(url => guard.check(url)))
 }
 
-async function fetchMetadata(guard: GuardedFetch, issuer: string): Promise<ProviderMetadata> {
+async function fetchMetadata(guard: OutboundFetch, issuer: string): Promise<ProviderMetadata> {
   return readMetadata(issuer, await fetchJson(guard, discoveryUrl(issuer)))
 }
 
-async function fetchKeys(guard: GuardedFetch, { jwks_uri }: ProviderMetadata): Promise<KeySet> {
+async function fetchKeys(guard: OutboundFetch, { jwks_uri }: ProviderMetadata): Promise<KeySet> {
   return readKeySet(await fetchJson(guard, jwks_uri))
 }
 
@@ -304,7 +304,7 @@ function keySetKey({ issuer, jwks_uri }: ProviderMetadata): string {
 }
 
 /** The JSON value at a URL, or undefined where it is none. */
-async function fetchJson(guard: GuardedFetch, url: string): Promise<unknown> {
+async function fetchJson(guard: OutboundFetch, url: string): Promise<unknown> {
   const response = await guard.fetch(url, { headers: { accept: 'application/json' } })
   if (response.status !== 200) throw new OutboundError('unreachable', new URL(url).host, `HTTP_${response.status}`)
   try {

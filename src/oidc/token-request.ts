@@ -3,7 +3,7 @@ import { AppError } from '../errors.ts'
 import type { AuthorizationResponse } from './authorization-response.ts'
 import { signClientAssertion, type ClientKey } from './client-key.ts'
 import { configureClient } from './client.ts'
-import type { GuardedFetch } from './guarded-fetch.ts'
+import type { OutboundFetch } from './outbound-fetch.ts'
 import { tokenFault } from './id-token.ts'
 import type { ProviderMetadata } from './metadata.ts'
 import { idpError, signInRefusal } from './provider-error.ts'
@@ -30,7 +30,7 @@ export interface CodeExchange {
   redirectUri: string
   /** From readAuthorizationResponse. */
   response: AuthorizationResponse
-  /** Of the login attempt. */
+  /** Of the sign-in attempt. */
   state: string
   nonce: string
   codeVerifier: string
@@ -45,7 +45,7 @@ export interface Tokens {
 }
 
 interface TokenRequestOptions {
-  guard: GuardedFetch
+  guard: OutboundFetch
   metadata: ProviderMetadata
   exchange: CodeExchange
   /** By performance.now(). */

@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
 import { z } from 'zod'
 import type { Config } from '../config.ts'
 import { retryDeadlocks, type Db } from '../db/database.ts'
-import { actorOf, guardService, type Authenticate } from '../http/admin-auth.ts'
+import { actorOf, requireServiceScope, type Authenticate } from '../http/admin-auth.ts'
 import { problemErrors, problemResponses } from '../http/problem.ts'
 import { workspaceParams } from '../http/params.ts'
 import { getWorkspace, saveWorkspace } from './workspaces.ts'
@@ -36,7 +36,7 @@ export interface WorkspaceRoutes {
 export const workspaceRoutes: FastifyPluginAsyncZodOpenApi<WorkspaceRoutes> = async (app, options) => {
   const { config, db, authenticate } = options
   problemErrors(app)
-  guardService(app, authenticate, config.assistServiceScope)
+  requireServiceScope(app, authenticate, config.assistServiceScope)
   const shared = { tags: ['Workspaces'], security: [{ assistToken: [] }], params: workspaceParams }
 
   app.put(

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
-import { setDefaultRole } from '../access/default-role.ts'
-import { checkGrantable } from '../access/roles.ts'
+import { setDefaultRole } from '../access/mappings/default-role.ts'
+import { checkGrantable } from '../access/derivation/roles.ts'
 import type { Actor } from '../actor.ts'
 import { recordActivity } from '../activity/activity.ts'
 import type { Db, Trx } from '../db/database.ts'
@@ -35,7 +35,7 @@ export async function getWorkspace(db: Db, workspaceId: string): Promise<Workspa
 }
 
 const findGuarded = prepared<{ workspaceId: string }, { isEnforced: boolean }>(
-  'workspace_guarded',
+  'workspace_gate',
   ({ workspaceId }) => sql`
     SELECT EXISTS (SELECT FROM sso_configs WHERE workspace_id = ${workspaceId}::uuid AND enforced_at IS NOT NULL)
              AS "isEnforced"
@@ -54,7 +54,7 @@ export async function isEnforcedNow(trx: Trx, workspaceId: string): Promise<bool
 }
 
 /** What the guard of a workspace's routes asks; undefined where there is no such workspace. */
-export async function findGuardedWorkspace(db: Db, workspaceId: string): Promise<{ isEnforced: boolean } | undefined> {
+export async function findGatedWorkspace(db: Db, workspaceId: string): Promise<{ isEnforced: boolean } | undefined> {
   const [row] = await findGuarded(db, { workspaceId })
   return row
 }

@@ -45,7 +45,7 @@ async function makeWorld() {
         .execute()
       for (const group_id of groupIds) {
         await db
-          .insertInto('scim_group_members')
+          .insertInto('scim_group_memberships')
           .values({ ...inDirectory, group_id, user_id: userId })
           .execute()
       }

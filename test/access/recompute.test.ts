@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { recomputeAccess } from '../../src/access/access.ts'
-import { endAccess } from '../../src/access/end-access.ts'
+import { recomputeAccess } from '../../src/access/derivation/access.ts'
+import { endAccess } from '../../src/access/derivation/end-access.ts'
 import { recordActivity } from '../../src/activity/activity.ts'
 import type { Db } from '../../src/db/database.ts'
 import { uuid7 } from '../../src/uuid7.ts'
@@ -107,7 +107,7 @@ async function build(db: Db, world: World) {
   const people = world.groups.flatMap((group, at) =>
     group.people.map(person => ({ ...within, group_id: ids.groups[at]!, user_id: ids.members[person]! })),
   )
-  if (people.length > 0) await db.insertInto('scim_group_members').values(people).execute()
+  if (people.length > 0) await db.insertInto('scim_group_memberships').values(people).execute()
   const inner = world.groups.flatMap((group, at) =>
     group.inner.map(each => ({ ...within, group_id: ids.groups[at]!, subgroup_id: ids.groups[each]! })),
   )

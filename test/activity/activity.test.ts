@@ -65,7 +65,7 @@ t.test('filters narrow by area, action, actor, outcome, member, target and time,
   t.same(await actions('kind=directory.created&actor=user-2'), ['directory.created'])
   t.same(await actions('outcome=refused'), ['directory.request_refused'])
   t.same(await actions(`member=${memberId}`), ['member.invited'])
-  t.same(await actions('kind=sso_login'), [])
+  t.same(await actions('kind=sso_sign_in'), [])
   t.same(await actions(`targetId=${directoryId}`), ['directory.request_refused', 'directory.created'])
   t.same(await actions(`targetId=${directoryId}&outcome=succeeded`), ['directory.created'])
   const [newest, ...older] = (await list()).items as [Entry, ...Entry[]]

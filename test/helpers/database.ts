@@ -3,7 +3,7 @@ import type { Test } from 'tap'
 import { openDatabase } from '../../src/db/database.ts'
 import type { Db } from '../../src/db/database.ts'
 import { assertInvariants } from './invariants.ts'
-import { onDatabase, runSql } from './admin-sql.ts'
+import { onDatabase, runSql } from '../../tools/admin-sql.ts'
 
 /** A migrated, empty database for one test file, dropped when the test `t` ends. */
 export async function makeDatabase(t: Test): Promise<{ url: string; db: Db }> {

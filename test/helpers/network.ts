@@ -1,5 +1,5 @@
-import type { OutboundOptions, SocketTarget } from '../../src/oidc/guarded-fetch.ts'
-import { openSocketTo } from '../../src/oidc/guarded-fetch.ts'
+import type { OutboundOptions, SocketTarget } from '../../src/oidc/outbound-fetch.ts'
+import { openSocketTo } from '../../src/oidc/outbound-fetch.ts'
 
 /**
  * A small internet for tests: names with addresses, and servers at addresses, all of them on loopback. The guard sees the
@@ -7,7 +7,7 @@ import { openSocketTo } from '../../src/oidc/guarded-fetch.ts'
  * 203.0.113.0/24 (RFC 5737) stands for public addresses and is allowed as an operator would allow a network.
  */
 export interface TestNetwork {
-  /** For createGuardedFetch, or for the app under test. Spread it to change a setting. */
+  /** For createOutboundFetch, or for the app under test. Spread it to change a setting. */
   outbound: OutboundOptions
   /** Gives a name its addresses. With several lists each look-up takes the next, and the last one stays. */
   setAddresses: (host: string, ...answers: string[][]) => void

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import type { Test } from 'tap'
 import { AppError } from '../../src/errors.ts'
 import { readAuthorizationResponse } from '../../src/oidc/authorization-response.ts'
-import { createGuardedFetch, type GuardedFetch, type OutboundOptions } from '../../src/oidc/guarded-fetch.ts'
+import { createOutboundFetch, type OutboundFetch, type OutboundOptions } from '../../src/oidc/outbound-fetch.ts'
 import {
   createProviders,
   type CodeExchange,
@@ -13,7 +13,7 @@ import {
 import type { AuthorizeOptions, ScriptedProvider } from './scripted-provider.ts'
 
 export interface RelyingParty {
-  guard: GuardedFetch
+  guard: OutboundFetch
   providers: Providers
   /** The clock of the service; add to `offsetMs` to let time pass. */
   clock: { offsetMs: number; now: () => number }
@@ -35,7 +35,7 @@ export function makeRelyingParty(
   outbound: OutboundOptions,
   options: Partial<ProvidersOptions> = {},
 ): RelyingParty {
-  const guard = createGuardedFetch(outbound)
+  const guard = createOutboundFetch(outbound)
   t.teardown(() => guard.close())
   const clock = { offsetMs: 0, now: () => Date.now() + clock.offsetMs }
   const { allowHttp } = outbound

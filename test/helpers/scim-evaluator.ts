@@ -1,8 +1,8 @@
-import type { Mode, ResourceTypeName } from '../../src/scim/attributes.ts'
-import { matches as matchesFilter } from '../../src/scim/evaluate.ts'
-import { parseFilter } from '../../src/scim/filter.ts'
-import type { Filter } from '../../src/scim/filter.ts'
-import type { ScimResource } from '../../src/scim/value.ts'
+import type { Mode, ResourceTypeName } from '../../src/scim/protocol/attributes.ts'
+import { matches as matchesFilter } from '../../src/scim/protocol/evaluate.ts'
+import { parseFilter } from '../../src/scim/protocol/filter.ts'
+import type { Filter } from '../../src/scim/protocol/filter.ts'
+import type { ScimResource } from '../../src/scim/protocol/value.ts'
 
 /**
  * Whether a resource, as the client sees it, matches a filter: what SQL must answer too. PATCH evaluates its value

@@ -50,7 +50,7 @@ export async function makeSignInWorld(
   const network = beside?.network ?? makeNetwork()
   const idp = beside?.idp ?? (await makeScriptedProvider(t, { network, ...(issuer !== undefined && { issuer }) }))
   const test = await makeApp(t, {
-    settings: { LOGIN_STARTS_PER_MINUTE: '10000', LOGIN_OPEN_ATTEMPTS: '10000', ...settings },
+    settings: { SIGN_IN_STARTS_PER_MINUTE: '10000', SIGN_IN_OPEN_ATTEMPTS: '10000', ...settings },
     options: { outbound: { ...network.outbound, timeoutMs, failureStepMs: 20 } },
     ...(beside && { beside: beside.test }),
   })
@@ -274,7 +274,7 @@ export async function expectRefusal(
   )
   t.same(
     entries.map(({ id, action, reason }) => [String(id), action, reason]),
-    [[landing.ref, 'sso_login.refused', code]],
+    [[landing.ref, 'sso_sign_in.refused', code]],
     'one entry, found by the reference',
   )
   return { landing, detail: (entries[0]?.detail ?? {}) as Record<string, unknown> }
@@ -297,7 +297,7 @@ export async function expectSignedIn(
   const signedIn = made[0]?.member_id ?? ''
   if (memberId !== undefined) t.equal(signedIn, memberId)
   const entries = await entriesOf(test, acme.workspaceId, last)
-  const succeeded = entries.filter(entry => entry.action === 'sso_login.succeeded')
+  const succeeded = entries.filter(entry => entry.action === 'sso_sign_in.succeeded')
   t.match(succeeded, [{ memberId: signedIn, detail: { issuer: String, subject: String } }])
   t.equal(succeeded.length, 1)
   return { landing, memberId: signedIn, entries }

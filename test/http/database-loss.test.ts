@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { databaseRefusal, openDatabase } from '../../src/db/database.ts'
-import { startEmbeddedPostgres } from '../../src/db/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../../src/development/embedded-postgres.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { makeApp, makeWorkspace, type TestApp } from '../helpers/app.ts'
 

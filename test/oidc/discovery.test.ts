@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import type { OutboundOptions } from '../../src/oidc/guarded-fetch.ts'
+import type { OutboundOptions } from '../../src/oidc/outbound-fetch.ts'
 import { isSharedIssuer } from '../../src/oidc/issuer.ts'
 import { makeNetwork } from '../helpers/network.ts'
 import { makeRelyingParty, refusal } from '../helpers/relying-party.ts'

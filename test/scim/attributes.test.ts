@@ -7,9 +7,9 @@ import {
   GROUP_SCHEMA,
   resourceTypes,
   USER_SCHEMA,
-} from '../../src/scim/attributes.ts'
-import type { Attribute } from '../../src/scim/attributes.ts'
-import { resourceTypeResources, schemaResources } from '../../src/scim/schemas.ts'
+} from '../../src/scim/protocol/attributes.ts'
+import type { Attribute } from '../../src/scim/protocol/attributes.ts'
+import { resourceTypeResources, schemaResources } from '../../src/scim/protocol/schemas.ts'
 
 const everyAttribute = Object.values(resourceTypes).flatMap(({ common, attributes, extensions }) =>
   [...common, ...attributes, ...extensions].flatMap(withSubAttributes),

@@ -2,12 +2,12 @@ import fc from 'fast-check'
 import { sql } from 'kysely'
 import t from 'tap'
 import { AppError } from '../../src/errors.ts'
-import { ENTERPRISE_SCHEMA } from '../../src/scim/attributes.ts'
-import type { Mode, ResourceTypeName } from '../../src/scim/attributes.ts'
-import { filterToSql, sortKey } from '../../src/scim/filter-sql.ts'
-import { parseFilter } from '../../src/scim/filter.ts'
-import { readResource, toGroupRow, toUserRow } from '../../src/scim/resource.ts'
-import type { ScimResource } from '../../src/scim/value.ts'
+import { ENTERPRISE_SCHEMA } from '../../src/scim/protocol/attributes.ts'
+import type { Mode, ResourceTypeName } from '../../src/scim/protocol/attributes.ts'
+import { filterToSql, sortKey } from '../../src/scim/lists/filter-sql.ts'
+import { parseFilter } from '../../src/scim/protocol/filter.ts'
+import { readResource, toGroupRow, toUserRow } from '../../src/scim/protocol/resource.ts'
+import type { ScimResource } from '../../src/scim/protocol/value.ts'
 import { uuid7 } from '../../src/uuid7.ts'
 import { makeDatabase } from '../helpers/database.ts'
 import { matches } from '../helpers/scim-evaluator.ts'
@@ -41,7 +41,7 @@ async function makeGroup(displayName: string, members: ScimResource[]): Promise<
     values (${workspaceId}, ${directoryId}, ${id}, ${row.displayName}, ${row.displayNameKey}, ${row.externalId},
       ${row.doc})`.execute(db)
   for (const member of members) {
-    const table = member.userName === undefined ? 'scim_group_subgroups' : 'scim_group_members'
+    const table = member.userName === undefined ? 'scim_group_subgroups' : 'scim_group_memberships'
     await sql`insert into ${sql.table(table)} values (${workspaceId}, ${directoryId}, ${id}, ${member.id})`.execute(db)
   }
   return {

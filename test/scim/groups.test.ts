@@ -387,14 +387,14 @@ t.test('concurrent changes of one group all count, and none leaves a member that
   const races = ids.flatMap(id => [patch(url, add(id)), send('DELETE', `/Users/${id}`)])
   for (const reply of await Promise.all(races)) t.match(String(reply.statusCode), /^20[04]$|^400$/)
   t.same(members(await get(url)), [])
-  const dangling = await db.selectFrom('scim_group_members').selectAll().execute()
+  const dangling = await db.selectFrom('scim_group_memberships').selectAll().execute()
   t.same(dangling, [])
 
   const doomed = await Promise.all(Array.from({ length: 6 }, (_, index) => createGroup(`doomed-${index}`)))
   const survivor = (await send('POST', '/Users', { body: { schemas: [], userName: 'survivor' } })).json().id
   const more = doomed.flatMap(({ id }) => [patch(`/Groups/${id}`, add(survivor)), send('DELETE', `/Groups/${id}`)])
   for (const reply of await Promise.all(more)) t.match(String(reply.statusCode), /^20[04]$|^404$/)
-  t.same(await db.selectFrom('scim_group_members').selectAll().execute(), [])
+  t.same(await db.selectFrom('scim_group_memberships').selectAll().execute(), [])
 })
 
 t.test('a mapping and a membership made at the same time never miss each other', async t => {
@@ -473,7 +473,7 @@ t.test(
       INSERT INTO scim_users (workspace_id, directory_id, id, user_name, user_name_key, active, member_id, doc)
       SELECT ${workspaceId}, ${directoryId}, id, id::text, id::text, true, id, '{"schemas":[]}' FROM people RETURNING id
     )
-    INSERT INTO scim_group_members SELECT ${workspaceId}, ${directoryId}, ${group.id}, id FROM users`.execute(db)
+    INSERT INTO scim_group_memberships SELECT ${workspaceId}, ${directoryId}, ${group.id}, id FROM users`.execute(db)
     t.equal((await patch(`/Groups/${group.id}`, add(ana))).statusCode, 204)
     const all = await get(`/Groups/${group.id}`)
     t.equal(all.members.length, 20_001)

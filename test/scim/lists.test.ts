@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { sql } from 'kysely'
 import t from 'tap'
-import { printFilter, type Filter } from '../../src/scim/filter.ts'
+import { printFilter, type Filter } from '../../src/scim/protocol/filter.ts'
 import { makeDirectory, USER, type Json, type TestDirectory } from '../helpers/scim.ts'
 import { matches } from '../helpers/scim-evaluator.ts'
 
@@ -365,7 +365,7 @@ t.test('a page of groups carries 50,000 members at most: it ends early, and the 
     const { id } = await createGroup(`group-${index}`)
     made.push(id)
     await sql`
-      INSERT INTO scim_group_members (workspace_id, directory_id, group_id, user_id)
+      INSERT INTO scim_group_memberships (workspace_id, directory_id, group_id, user_id)
       SELECT ${workspaceId}::uuid, ${directoryId}::uuid, ${id}::uuid, gen_random_uuid() FROM generate_series(1, ${size}::int)`.execute(
       db,
     )

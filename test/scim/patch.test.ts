@@ -1,10 +1,10 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { ENTERPRISE_SCHEMA, GROUP_SCHEMA, USER_SCHEMA } from '../../src/scim/attributes.ts'
-import type { Mode, ResourceTypeName } from '../../src/scim/attributes.ts'
-import { applyPatch, readPatch, sameJson, touchedAttributes } from '../../src/scim/patch.ts'
-import type { Patched } from '../../src/scim/patch.ts'
-import type { ScimResource } from '../../src/scim/value.ts'
+import { ENTERPRISE_SCHEMA, GROUP_SCHEMA, USER_SCHEMA } from '../../src/scim/protocol/attributes.ts'
+import type { Mode, ResourceTypeName } from '../../src/scim/protocol/attributes.ts'
+import { applyPatch, readPatch, sameJson, touchedAttributes } from '../../src/scim/protocol/patch.ts'
+import type { Patched } from '../../src/scim/protocol/patch.ts'
+import type { ScimResource } from '../../src/scim/protocol/value.ts'
 
 const PATCH_OP = 'urn:ietf:params:scim:api:messages:2.0:PatchOp'
 

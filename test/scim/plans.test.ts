@@ -8,7 +8,7 @@ import { makeDirectory, type TestDirectory } from '../helpers/scim.ts'
  * A hot statement is planned once a connection, from what Postgres knows of the tables then. Whatever that is, no plan may
  * read a large table whole, nor all of a directory where it asks for less (docs/decisions/0017).
  */
-const large = 'members|scim_users|scim_groups|scim_group_members|scim_group_subgroups'
+const large = 'members|scim_users|scim_groups|scim_group_memberships|scim_group_subgroups'
 /**
  * These walk a directory in the order of ids, up to the end of a page; and those that touch the groups around somebody read
  * the keys of all groups, where the directories of a database have fewer on average than they look for.
@@ -51,14 +51,14 @@ async function fill({ db, workspaceId, directoryId, createGroup }: TestDirectory
       INSERT INTO scim_users (workspace_id, directory_id, id, user_name, user_name_key, active, member_id, doc)
       SELECT ${workspaceId}, ${directoryId}, id, id::text, id::text, true, id, '{"schemas":[]}' FROM people RETURNING id
     )
-    INSERT INTO scim_group_members SELECT ${workspaceId}, ${directoryId}, ${id}, id FROM users`.execute(db)
+    INSERT INTO scim_group_memberships SELECT ${workspaceId}, ${directoryId}, ${id}, id FROM users`.execute(db)
   await sql`
     WITH groups AS (
       INSERT INTO scim_groups (workspace_id, directory_id, id, display_name, display_name_key, doc)
       SELECT ${workspaceId}, ${directoryId}, gen_random_uuid(), 'g' || n, 'g' || n, '{"schemas":[]}'
         FROM generate_series(1, 5000) n RETURNING id
     ), few AS (
-      INSERT INTO scim_group_members
+      INSERT INTO scim_group_memberships
       SELECT ${workspaceId}, ${directoryId}, g.id, u.id FROM groups g CROSS JOIN (SELECT id FROM scim_users LIMIT 5) u
     )
     INSERT INTO scim_group_subgroups SELECT ${workspaceId}, ${directoryId}, ${id}, id FROM groups`.execute(db)
@@ -86,7 +86,7 @@ async function fillOthers({ db, workspaceId, directoryId }: TestDirectory): Prom
       SELECT workspace_id, id, gen_random_uuid(), 'g' || n, 'g' || n, '{"schemas":[]}' FROM ${others} d, generate_series(1, 3) n
       RETURNING workspace_id, directory_id, id
     )
-    INSERT INTO scim_group_members (workspace_id, directory_id, group_id, user_id)
+    INSERT INTO scim_group_memberships (workspace_id, directory_id, group_id, user_id)
     SELECT g.workspace_id, g.directory_id, g.id, u.id FROM groups g JOIN users u ON u.directory_id = g.directory_id`.execute(
     db,
   )

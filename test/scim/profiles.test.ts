@@ -3,7 +3,7 @@ import t from 'tap'
 import { makeApp } from '../helpers/app.ts'
 import { ENTERPRISE, GROUP, makeDirectory, USER, type Json, type TestDirectory } from '../helpers/scim.ts'
 
-/** What profiles ask beyond the other tests: each sentence begins with the rows of conformance.ts that it holds. */
+/** What profiles ask beyond the other tests: each sentence begins with the rows of conformance-rows.ts that it holds. */
 const on = await makeApp(t)
 const strict = await makeDirectory(t, { on, mode: 'strict' })
 const tolerant = await makeDirectory(t, { on })

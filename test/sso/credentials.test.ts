@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { decodeJwt, decodeProtectedHeader, type JWK } from 'jose'
 import t from 'tap'
-import { openCredentials, remindOfExpiry, resealCredentials } from '../../src/sso/client-credentials.ts'
-import { createSecretBox } from '../../src/sso/secret-box.ts'
-import { findLoginConfig } from '../../src/sso/sso-config.ts'
+import { openCredentials, remindOfExpiry, resealCredentials } from '../../src/sso/credentials/client-credentials.ts'
+import { createSecretBox } from '../../src/secret-box.ts'
+import { findSignInConfig } from '../../src/sso/config/sso-config.ts'
 import { json } from '../helpers/scripted-provider.ts'
 import { entriesOf, makeBrowser, makeSignInWorld, type Acme } from '../helpers/sign-in.ts'
 
@@ -233,7 +233,7 @@ t.test('after a rotation of SEAL_KEYS secrets and keys are sealed anew, and open
   t.ok(counts[0] + counts[1] >= 3)
   t.equal(await resealCredentials(db, both), 0)
   const onlyNext = createSecretBox({ sealKeys: [next] })
-  const { clientSecrets } = (await findLoginConfig(db, onlyNext, workspaceId))!
+  const { clientSecrets } = (await findSignInConfig(db, onlyNext, workspaceId))!
   t.same(clientSecrets, ['acme-secret-2', 'acme-secret'])
   const byKey = { workspaceId, tokenAuthMethod: 'private_key_jwt' } as const
   t.match((await openCredentials(db, onlyNext, byKey)).clientKeys, [{ kty: 'RSA', d: String }])

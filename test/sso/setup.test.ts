@@ -1,5 +1,5 @@
 import t from 'tap'
-import { providerKind, providerKinds, guideTo } from '../../src/sso/provider-guide.ts'
+import { providerKind, providerKinds, guideTo } from '../../src/sso/config/provider-guide.ts'
 import { makeApp, makeWorkspace } from '../helpers/app.ts'
 import { makeScriptedProvider } from '../helpers/scripted-provider.ts'
 

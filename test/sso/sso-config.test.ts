@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import t from 'tap'
-import { createSecretBox } from '../../src/sso/secret-box.ts'
-import { findLoginConfig } from '../../src/sso/sso-config.ts'
+import { createSecretBox } from '../../src/secret-box.ts'
+import { findSignInConfig } from '../../src/sso/config/sso-config.ts'
 import { uuid7 } from '../../src/uuid7.ts'
 import { bearer, makeApp, makeWorkspace, serviceHeaders } from '../helpers/app.ts'
 import { html, json, makeScriptedProvider } from '../helpers/scripted-provider.ts'
@@ -59,7 +59,7 @@ t.test('PUT checks the provider, saves, and answers with all that the admin need
     autoProvision: false,
     allowedDomains: ['corp.example'],
     trustUnverifiedEmail: false,
-    directoryClaim: null,
+    externalIdClaim: null,
     groupsClaim: null,
     enabled: true,
     enforced: false,
@@ -98,7 +98,7 @@ t.test(
 
 t.test('a new secret is tried first, the one before stays its fallback, and a third drops the first', async t => {
   const { put, patch, good, db, workspaceId, config } = await makeWorld()
-  const login = () => findLoginConfig(db, createSecretBox(config), workspaceId)
+  const login = () => findSignInConfig(db, createSecretBox(config), workspaceId)
   t.equal(await login(), undefined)
   await put(good)
   t.match(await login(), { clientSecrets: [secret], version: 1, allowedDomains: ['corp.example'], verifiedDomains: [] })
@@ -118,7 +118,7 @@ t.test('the stored secret goes on with its issuer and never goes to another', as
   const other = await makeScriptedProvider(t, { issuer: 'https://newidp.corp.example', network: provider.network })
   t.match((await patch({ issuer: other.issuer })).json(), { status: 400, code: 'sso_secret_missing' })
   t.match((await patch({ issuer: other.issuer, clientSecret: 'new' })).json(), { version: 3, issuer: other.issuer })
-  const login = await findLoginConfig(db, createSecretBox(config), workspaceId)
+  const login = await findSignInConfig(db, createSecretBox(config), workspaceId)
   t.same(login?.clientSecrets, ['new'], 'the secret of the issuer before is gone')
 })
 

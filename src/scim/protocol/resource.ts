@@ -1,0 +1,216 @@
+import { AppError } from '../../errors.ts'
+import { foldKey, resourceTypes } from './attributes.ts'
+import type { Mode, ResourceTypeName } from './attributes.ts'
+import { readMembershipIds } from './membership-values.ts'
+import { putPath } from './patch.ts'
+import { allow, allowUnknown, at, givenTwice, isExtensionName, isObject, isRelation, legacySchemas } from './value.ts'
+import { printable, readValue, refuse, resolveName, withSchemas } from './value.ts'
+import type { Leniency, MembershipTypes, Place, Reading, ScimResource } from './value.ts'
+
+/** Whole resources: what POST and PUT send, and how they are stored. */
+
+export interface ReadResource {
+  /** Attributes in canonical spelling and the order sent, `schemas` first; no `id`, `meta`, `groups` or `members`. */
+  resource: ScimResource
+  /** Ids of the members of a group, each once; undefined when the body does not speak of members. */
+  members?: string[]
+  leniencies: Leniency[]
+}
+
+/**
+ * Reads the body of a POST or PUT (RFC 7644 §3.3, §3.5.1). Names match without case, values stay as sent, null and []
+ * mean unassigned, read-only attributes are ignored as the RFC says.
+ * @throws {AppError} `scim_invalid_syntax` for what is no resource of the type, `scim_invalid_value` for values; both
+ * name the attribute and its JSON pointer
+ */
+export function readResource(type: ResourceTypeName, body: unknown, mode: Mode): ReadResource {
+  return readBody(body, { type, mode, leniencies: [] })
+}
+
+/** The same of a group, whose members may say what they are. */
+export function readGroup(body: unknown, mode: Mode, kinds: MembershipTypes): ReadResource {
+  return readBody(body, { type: 'Group', mode, leniencies: [], kinds })
+}
+
+function readBody(body: unknown, reading: Reading): ReadResource {
+  const { type } = reading
+  if (!isObject(body)) {
+    throw refuse({ code: 'scim_invalid_syntax', message: `Send a JSON object with a ${type}.`, pointer: '' })
+  }
+  const read: ReadResource = { resource: {}, leniencies: reading.leniencies }
+  const pathKeys: string[] = []
+  for (const [key, value] of Object.entries(body)) {
+    const place = { reading, pointer: at('', key) }
+    if (!readAttribute(read, { key, value }, place)) pathKeys.push(key)
+  }
+  // Keys such as name.givenName go last: they belong into what the others set.
+  for (const key of pathKeys) {
+    read.resource = putPath(read.resource, { key, value: body[key] }, { reading, pointer: at('', key) })
+  }
+  checkDeclared(body, read.resource, reading)
+  checkRequired(read.resource, reading)
+  read.resource = withSchemas(type, read.resource)
+  return read
+}
+
+/** Reads one key of the body; false if it is no plain name of an attribute. */
+function readAttribute(read: ReadResource, { key, value }: { key: string; value: unknown }, place: Place): boolean {
+  const path = resolveName(key, place)
+  if (path === undefined) return readUnknown(key, place)
+  const { attribute, parents } = path
+  if (parents.length > 0) return false
+  if (attribute.mutability === 'readOnly' || attribute.name === 'schemas') return true
+  if (isRelation(attribute)) {
+    if (read.members !== undefined) throw givenTwice(attribute.name, place.pointer)
+    read.members = readMembershipIds(value, place)
+    return true
+  }
+  if (Object.hasOwn(read.resource, attribute.name)) throw givenTwice(attribute.name, place.pointer)
+  const known = readValue(attribute, value, place)
+  if (known !== undefined) read.resource[attribute.name] = known
+  return true
+}
+
+function readUnknown(key: string, place: Place): boolean {
+  // RFC 7643 §4.1 has a password; here credentials are never stored, nor named in a message.
+  if (key.toLowerCase() === 'password' && place.reading.type === 'User') {
+    const message = 'password is not accepted: people sign in at their identity provider.'
+    allow(place.reading, 'password_ignored', { code: 'scim_invalid_syntax', message, pointer: place.pointer })
+    return true
+  }
+  if (/[.[]/.test(key) || isExtensionName(key)) return false
+  allowUnknown(key, place)
+  return true
+}
+
+/** Checks `schemas` against what the body holds (RFC 7643 §3). */
+function checkDeclared(body: Record<string, unknown>, resource: ScimResource, reading: Reading): void {
+  const { type } = reading
+  const declared = readDeclared(body, reading)
+  if (declared === undefined) return
+  const used = withSchemas(type, resource).schemas as string[]
+  for (const uri of used) {
+    if (declared.has(uri.toLowerCase())) continue
+    const message = `schemas must name ${printable(uri)}, whose attributes are in the body.`
+    allow(reading, 'schema_undeclared', { code: 'scim_invalid_syntax', message, pointer: '/schemas' })
+  }
+}
+
+/** The declared URIs, lower case, those of drafts as those of today; undefined when there are none. */
+function readDeclared(body: Record<string, unknown>, reading: Reading): Set<string> | undefined {
+  const { type } = reading
+  const key = Object.keys(body).find(name => name.toLowerCase() === 'schemas')
+  const sent = key === undefined ? undefined : body[key]
+  if (sent === undefined || sent === null || (Array.isArray(sent) && sent.length === 0)) {
+    const message = `schemas is missing: send ["${resourceTypes[type].schema}"].`
+    allow(reading, 'schemas_missing', { code: 'scim_invalid_syntax', message, pointer: '/schemas' })
+    return undefined
+  }
+  const uris = Array.isArray(sent) ? sent : [sent]
+  if (!Array.isArray(sent)) {
+    const message = 'schemas must be an array of URIs.'
+    allow(reading, 'single_for_array', { code: 'scim_invalid_syntax', message, pointer: '/schemas' })
+  }
+  return new Set(uris.map((uri: unknown, index) => readUri(uri, body, { reading, pointer: at('/schemas', index) })))
+}
+
+function readUri(uri: unknown, body: Record<string, unknown>, { reading, pointer }: Place): string {
+  const { type } = reading
+  if (typeof uri !== 'string') {
+    throw refuse({ code: 'scim_invalid_syntax', message: 'schemas must be an array of URIs.', pointer })
+  }
+  const lower = uri.toLowerCase()
+  const { schema, extensions } = resourceTypes[type]
+  if ([schema, ...extensions.map(({ name }) => name)].some(known => known.toLowerCase() === lower)) return lower
+  const today = legacySchemas[type].get(lower)
+  if (today !== undefined) {
+    const message = `${printable(uri)} is the URI of a draft: send ${today}.`
+    allow(reading, 'schema_legacy', { code: 'scim_invalid_syntax', message, pointer })
+    return today.toLowerCase()
+  }
+  // With data it is an extension that is kept, and recorded where the data is.
+  if (!Object.keys(body).some(name => name.toLowerCase() === lower)) {
+    const message = `${printable(uri)} is no schema of a ${type}: see /Schemas.`
+    allow(reading, 'schema_unknown', { code: 'scim_invalid_syntax', message, pointer })
+  }
+  return lower
+}
+
+function checkRequired(resource: ScimResource, { type }: Reading): void {
+  for (const { name, required } of resourceTypes[type].attributes) {
+    const value = resource[name]
+    if (!required || (typeof value === 'string' && value.trim() !== '')) continue
+    throw refuse({ code: 'scim_invalid_value', message: `${name} is required.`, pointer: at('', name) })
+  }
+}
+
+/** What a user is stored as. An answer is `{"id":…,"meta":…,"active":…,` and `doc` without its first character. */
+export interface UserRow {
+  userName: string
+  userNameKey: string
+  externalId: string | null
+  /** Undefined when the client did not say: true for a new user, unchanged for one that exists. */
+  active: boolean | undefined
+  /** Folded values of `emails`, each once. */
+  emailKeys: string[]
+  /** JSON text of all that a client sees but `id`, `meta`, `active` and `groups`. Never `{}`: it has `schemas`. */
+  doc: string
+}
+
+/** What a group is stored as; `doc` has all that a client sees but `id`, `meta` and `members`. */
+export interface GroupRow {
+  displayName: string
+  displayNameKey: string
+  externalId: string | null
+  doc: string
+}
+
+export function toUserRow(resource: ScimResource): UserRow {
+  const userName = requiredText(resource, 'userName')
+  const emails = Array.isArray(resource.emails) ? (resource.emails as unknown[]) : []
+  const values = emails
+    .map(email => (isObject(email) ? email.value : undefined))
+    .filter(value => typeof value === 'string')
+  return {
+    userName,
+    userNameKey: foldKey(userName),
+    externalId: optionalText(resource, 'externalId'),
+    active: typeof resource.active === 'boolean' ? resource.active : undefined,
+    emailKeys: [...new Set(values.map(foldKey))],
+    doc: toDoc('User', resource),
+  }
+}
+
+export function toGroupRow(resource: ScimResource): GroupRow {
+  const displayName = requiredText(resource, 'displayName')
+  return {
+    displayName,
+    displayNameKey: foldKey(displayName),
+    externalId: optionalText(resource, 'externalId'),
+    doc: toDoc('Group', resource),
+  }
+}
+
+/** The resource that a row stands for, ready for PATCH and projection. `doc` may be text or parsed JSON. */
+export function fromRow({ id, active, doc }: { id: string; active?: boolean; doc: string | object }): ScimResource {
+  const stored = (typeof doc === 'string' ? JSON.parse(doc) : doc) as ScimResource
+  return active === undefined ? { id, ...stored } : { id, ...stored, active }
+}
+
+const apart: ReadonlySet<string> = new Set(['id', 'meta', 'active', 'groups', 'members'])
+
+function toDoc(type: ResourceTypeName, resource: ScimResource): string {
+  const kept = Object.entries(resource).filter(([name]) => !apart.has(name))
+  return JSON.stringify(withSchemas(type, Object.fromEntries(kept)))
+}
+
+function requiredText(resource: ScimResource, name: string): string {
+  const value = resource[name]
+  if (typeof value !== 'string') throw new AppError('internal', `A resource without ${name} cannot be stored.`)
+  return value
+}
+
+function optionalText(resource: ScimResource, name: string): string | null {
+  const value = resource[name]
+  return typeof value === 'string' ? value : null
+}

@@ -1,0 +1,42 @@
+import { AppError } from '../../errors.ts'
+
+/** Longer targets than this make URLs that proxies cut off. */
+const maxLength = 2048
+
+/**
+ * Where the person wants to be after signing in, as an absolute URL at one of the front-end's origins. Takes a path, which
+ * belongs to the first origin, or an absolute URL. The URL parser decides what a text means, since it is what browsers
+ * follow; what it would have to repair or reinterpret (backslashes, blanks, control characters, `https:host`) is refused,
+ * so that no later reader can understand it differently (RFC 9700 §4.11).
+ * @param text at most 2048 characters; absent means the front page
+ * @throws {AppError} `sso_return_to_invalid`
+ */
+export function parseReturnTo(text: string | undefined, frontendOrigins: readonly string[]): string {
+  const returnTo = text === undefined ? frontPage(frontendOrigins) : findReturnTo(text, frontendOrigins)
+  if (returnTo !== undefined) return returnTo
+  throw new AppError(
+    'sso_return_to_invalid',
+    'return_to must be a path such as /inbox, or a URL at an origin of the front-end (FRONTEND_ORIGINS).',
+  )
+}
+
+/** The same, with the front page in place of what leads nowhere: for links that others have made. */
+export function returnToOrFrontPage(text: string | undefined, frontendOrigins: readonly string[]): string {
+  return findReturnTo(text ?? '/', frontendOrigins) ?? frontPage(frontendOrigins)
+}
+
+function frontPage([origin]: readonly string[]): string {
+  if (origin === undefined) throw new Error('FRONTEND_ORIGINS is empty.')
+  return `${origin}/`
+}
+
+function findReturnTo(text: string, frontendOrigins: readonly string[]): string | undefined {
+  const isPath = /^\/(?!\/)/.test(text)
+  const isAbsolute = /^https?:\/\//i.test(text)
+  if (text.length > maxLength || /[\s\p{Cc}\\]/u.test(text) || !(isPath || isAbsolute)) return undefined
+  const url = URL.parse(text, frontPage(frontendOrigins))
+  if (!url || !frontendOrigins.includes(url.origin) || url.username !== '' || url.password !== '') return undefined
+  // The same traps once more for routers that decode a path before they use it.
+  if (/^\/(?:\/|%2f)/i.test(url.pathname) || /%(?:[01][\da-f]|5c|7f)/i.test(url.pathname)) return undefined
+  return url.href
+}

@@ -1,0 +1,172 @@
+import type { Config } from '../../config.ts'
+import { databaseRefusal } from '../../db/database.ts'
+import { AppError, type ErrorCode } from '../../errors.ts'
+import { checkResponseIssuer, readAuthorizationResponse } from '../../oidc/authorization-response.ts'
+import type { ProvenSignIn } from '../../oidc/provider.ts'
+import { openSignInConfig } from '../../sso/config/sso-config.ts'
+import { checkAuthentication } from '../attempt/authentication.ts'
+import { failedUrl, signedInUrl, startUrl } from '../attempt/front-end.ts'
+import { AttemptRefusal, awaitOutcome, recordSignInRefusal, recordRestart, takeAttempt } from '../attempt/attempts.ts'
+import type { AttemptOutcome, SignInAttempt } from '../attempt/attempts.ts'
+import { finishSignInTest } from '../sign-in-test/run-sign-in-test.ts'
+import { proveSignIn, type AnsweredAttempt } from '../admission/prove-sign-in.ts'
+import { signIn, type Visitor } from '../admission/sign-in.ts'
+import { requireOpen, type AttemptDependencies } from '../attempt/start-sign-in.ts'
+
+export interface Callback {
+  workspaceId: string
+  query: URLSearchParams
+  /** The value of the cookie that belongs to a state. */
+  readCookie: (state: string) => string | undefined
+  visitor: Visitor
+}
+
+export interface FinishedSignIn {
+  /** The front-end's signed-in or error page, or a new start. */
+  location: string
+  /** Of the attempt that is over: its cookie has done its work. */
+  state: string
+  /** Why it was refused, for the log. */
+  refusal?: AppError
+}
+
+/**
+ * Answers a callback. State, cookie and `iss` are checked before anything is sent to the provider, the code is exchanged
+ * once, and a second delivery of the same callback lands where the first did. Two round trips to the database for
+ * someone who is known, four for most who are not.
+ * @throws {AppError} `sso_state_invalid`, `sso_attempt_expired`: the callback belongs to no attempt that could end by it.
+ *   Everything later is the attempt's outcome.
+ */
+export async function finishSignIn(dependencies: AttemptDependencies, callback: Callback): Promise<FinishedSignIn> {
+  const { config, db, box } = dependencies
+  const { workspaceId, query, readCookie, visitor } = callback
+  const response = readAuthorizationResponse(query)
+  const { state } = response
+  const { kind, attempt, configRow } = await takeAttempt(db, box, {
+    workspaceId,
+    state,
+    browserSecret: readCookie(state),
+  })
+  const endWith = (outcome: AttemptOutcome) => ({ location: outcomeUrl(config, { attempt, outcome, visitor }), state })
+  if (kind === 'repeated') return endWith(await awaitOutcome(db, box, attempt))
+  if (attempt.signInTestId !== null) {
+    const { signInTestId } = attempt
+    await finishSignInTest(dependencies, { attempt, signInTestId, response, requestId: visitor.requestId })
+    return endWith({ outcome: 'tested' })
+  }
+  let proven: ProvenSignIn | undefined
+  try {
+    const signInConfig = requireOpen(configRow && openSignInConfig(box, configRow))
+    const answered = { attempt, response, signInConfig, requestId: visitor.requestId }
+    if (!checkAnswer(answered)) {
+      await recordRestart(db, attempt)
+      return endWith({ outcome: 'restarted' })
+    }
+    proven = await proveSignIn(dependencies, answered)
+    const { startedAt } = attempt
+    const { clockToleranceSeconds } = config
+    checkAuthentication(proven.claims, { policy: signInConfig, startedAt, clockToleranceSeconds })
+    const code = await signIn(dependencies, { attempt, signInConfig, proven, visitor })
+    return endWith({ outcome: 'signed_in', exchangeCode: code })
+  } catch (error) {
+    const refusal = asRefusal(error)
+    const detail = {
+      issuer: attempt.issuer,
+      ...claimedBy(proven),
+      ...describedBy(query.get('error_description')),
+    }
+    const ref = await refuseSignIn(dependencies, {
+      workspaceId,
+      refusal,
+      attempt,
+      detail,
+      requestId: visitor.requestId,
+    })
+    const domain = domainOf(refusal)
+    return { location: failedUrl(config, { code: refusal.code, ref, start: attempt, domain }), state, refusal }
+  }
+}
+
+/** Errors of providers that mean "ask again", such as Keycloak's for a tab that slept too long (Core §3.1.2.6). */
+const askAgain = new Set(['login_required', 'interaction_required', 'temporarily_unavailable'])
+
+/**
+ * Checks an answer against the configuration as it is now: an admin's decision since the start holds.
+ * @returns false where the sign-in has to begin anew, once for each chain
+ */
+function checkAnswer({ attempt, response, signInConfig }: AnsweredAttempt): boolean {
+  checkResponseIssuer(attempt.issuer, response)
+  // Versions begin anew with a configuration that is made after another was deleted: it may be of another provider.
+  const changed = signInConfig.version !== attempt.configVersion || signInConfig.issuer !== attempt.issuer
+  if ((changed || askAgain.has(response.error ?? '')) && attempt.restarts === 0) return false
+  if (changed) throw new AttemptRefusal('sso_attempt_expired', 'config_changed', attempt)
+  return true
+}
+
+function outcomeUrl(
+  config: Config,
+  { attempt, outcome, visitor }: { attempt: SignInAttempt; outcome: AttemptOutcome; visitor: Visitor },
+): string {
+  if ('exchangeCode' in outcome) return signedInUrl(config, attempt.returnTo, outcome.exchangeCode)
+  if (outcome.outcome === 'tested') return attempt.returnTo
+  if (!('entryId' in outcome)) return startUrl(config, attempt, { restarts: attempt.restarts + 1 })
+  const ref = outcome.entryId === null ? visitor.requestId : String(outcome.entryId)
+  return failedUrl(config, { code: outcome.outcome, ref, start: attempt })
+}
+
+export interface RefusedSignIn {
+  workspaceId: string
+  refusal: AppError
+  /** The attempt that ends with it. */
+  attempt?: SignInAttempt | undefined
+  detail?: Record<string, unknown>
+  requestId: string
+}
+
+/**
+ * Records a refused sign-in.
+ * @returns the reference that the person is shown: the entry's id, or the request's where the workspace does not exist
+ */
+export async function refuseSignIn({ db }: AttemptDependencies, refused: RefusedSignIn): Promise<string> {
+  const { workspaceId, refusal, attempt, detail, requestId } = refused
+  const { memberId, ...more } = refusal.detail ?? {}
+  const entryId = await recordSignInRefusal(db, {
+    workspaceId,
+    stateHash: attempt?.stateHash,
+    code: refusal.code,
+    memberId: typeof memberId === 'string' ? memberId : undefined,
+    detail: { ...detail, ...more },
+    requestId,
+  })
+  return entryId === undefined ? requestId : String(entryId)
+}
+
+/** Any thrown value as the refusal that the person's page and the entry can name. */
+export function asRefusal(error: unknown): AppError {
+  if (error instanceof AppError) return error
+  return databaseRefusal(error) ?? new AppError('internal', 'Something went wrong here. Try again.', { cause: error })
+}
+
+function domainOf({ code, detail }: AppError): string | undefined {
+  const domain = detail?.domain
+  return code === ('sso_domain_not_allowed' satisfies ErrorCode) && typeof domain === 'string' ? domain : undefined
+}
+
+/** Who claimed to be signing in, for the admin who reads the entry. */
+function claimedBy(proven: ProvenSignIn | undefined): Record<string, unknown> {
+  if (!proven) return {}
+  const { claims, contact } = proven
+  return { subject: claims.sub, ...(contact.email !== undefined && { email: escapeText(contact.email, 254) }) }
+}
+
+function describedBy(description: string | null): Record<string, unknown> {
+  return description === null ? {} : { idpDescription: escapeText(description, 200) }
+}
+
+/** A stranger's text as printable ASCII without markup, at most `limit` characters. */
+function escapeText(text: string, limit: number): string {
+  return text
+    .slice(0, limit)
+    .replaceAll(/[^\x20-\x7e]|[<>&"'`\\]/g, each => `\\u${each.charCodeAt(0).toString(16).padStart(4, '0')}`)
+    .slice(0, limit)
+}
