@@ -3,7 +3,6 @@ import { buildApp } from './app.ts'
 import { ConfigError, readConfig, type Config } from './config.ts'
 import { openDatabase, unreachableDatabase } from './db/database.ts'
 import { migrate } from './db/migrate.ts'
-import { openDevelopmentIssuer } from './development/development-issuer.ts'
 import { createLogger } from './http/log.ts'
 import { sweepExpired } from './sign-in/sweep.ts'
 import { remindOfExpiry, resealCredentials } from './sso/credentials/client-credentials.ts'
@@ -29,7 +28,7 @@ const db = openDatabase({
   poolSize: config.databasePoolSize,
   onConnectionLost: error => logger.warn({ err: error }, 'database connection lost'),
 })
-const issuer = config.developmentTokens ? await openDevelopmentIssuer(config, dataDir) : undefined
+const issuer = config.developmentTokens ? await openIssuer(config) : undefined
 const assistKeys = issuer?.keys ?? createRemoteJWKSet(new URL(config.assistJwksUrl), { timeoutDuration: 5_000 })
 const app = await buildApp({ config, db, logger, assistKeys })
 
@@ -110,6 +109,12 @@ async function listenOrExit(): Promise<void> {
     await embedded?.stop()
     process.exit(1)
   }
+}
+
+/** src/development is not in the production image, so nothing of it is imported before it is asked for. */
+async function openIssuer(settings: Config) {
+  const { openDevelopmentIssuer } = await import('./development/development-issuer.ts')
+  return openDevelopmentIssuer(settings, dataDir)
 }
 
 async function startEmbeddedOrExit() {

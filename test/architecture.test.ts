@@ -21,50 +21,65 @@ interface Rule {
   planted: SourceFile
 }
 
-/** Each part of the service, lowest first. An import goes down, or stays in its folder. */
+/**
+ * The rooms of the project, lowest first. A file belongs to the longest name that its path begins with. An import goes to a
+ * lower line, or stays in its room.
+ */
 const ranks = [
   ['errors', 'actor', 'page', 'uuid7', 'opaque-token', 'config'],
-  ['development-keys'],
+  ['secret-box'],
   ['db'],
+  ['development'],
   ['http'],
   ['activity'],
   ['members'],
-  ['access'],
+  ['access/derivation'],
+  ['access/mappings'],
+  ['access/members'],
+  ['access/explanation'],
   ['workspaces'],
   ['oidc'],
-  ['sso', 'directories'],
-  ['login', 'scim'],
+  ['sso/config'],
+  ['sso/credentials', 'sso/policy'],
+  ['sso/saving'],
+  ['sso/enforcement'],
+  ['directories'],
+  ['sign-in/attempt'],
+  ['sign-in/linking'],
+  ['sign-in/session'],
+  ['sign-in/admission'],
+  ['sign-in/sign-in-test'],
+  ['sign-in/callback'],
+  ['sign-in/recovery', 'sign-in/options', 'sign-in/sweep'],
+  ['scim/protocol'],
+  ['scim/storage'],
+  ['scim/users', 'scim/groups'],
+  ['scim/lists'],
+  ['scim/http'],
+  ['scim/bulk'],
+  ['scim/plugin'],
   ['app'],
   ['server'],
+  ['../tools'],
+  ['../scripts', '../bench', '../test/helpers'],
+  ['../test'],
 ]
 
 /** Where HTTP comes in; everything else is plain functions. */
 function isEdge(path: string): boolean {
-  return path.startsWith('http/') || /(^|\/|-)routes\.ts$|^(app|server|scim\/(plugin|error))\.ts$/.test(path)
+  return (
+    path.startsWith('http/') ||
+    path.startsWith('scim/http/') ||
+    /(^|\/|-)routes\.ts$|^(app|server|scim\/plugin)\.ts$/.test(path)
+  )
 }
 
 const rules: Rule[] = [
   {
-    promise: 'an import goes down in rank, or stays in its folder',
-    offences: files =>
-      eachImport(files, (from, to) => isOurs(to) && partOf(from) !== partOf(to) && rankOf(from) <= rankOf(to)),
-    planted: source('access/planted.ts', `import { x } from '../scim/users.ts'`),
-  },
-  {
-    promise: 'no import leads back to where it began, types included',
-    offences: files => files.filter(({ path }) => reach(files, path).has(path)).map(({ path }) => path),
-    planted: source('members/planted.ts', `import type { X } from './planted.ts'`),
-  },
-  {
     promise: 'only app.ts and scim/plugin.ts import routes',
     offences: files =>
-      eachImport(
-        files,
-        // scim/http/routes.ts is what the routes of SCIM share.
-        (from, to) =>
-          to.endsWith('routes.ts') && !['app.ts', 'scim/plugin.ts'].includes(from) && to !== 'scim/http/routes.ts',
-      ),
-    planted: source('login/planted.ts', `import { signInRoutes } from './routes.ts'`),
+      eachImport(files, (from, to) => to.endsWith('routes.ts') && !['app.ts', 'scim/plugin.ts'].includes(from)),
+    planted: source('sign-in/callback/planted.ts', `import { callbackRoutes } from './callback-routes.ts'`),
   },
   {
     promise: 'only routes, the SCIM plugin and its errors, http/, app, openapi and server know of fastify or http/',
@@ -75,22 +90,22 @@ const rules: Rule[] = [
   {
     promise: 'routes import neither kysely nor pg',
     offences: files => eachImport(files, (from, to) => from.endsWith('routes.ts') && /^(kysely|pg)(\/|$)/.test(to)),
-    planted: source('sso/planted-routes.ts', `import { sql } from 'kysely'`),
+    planted: source('sso/config/planted-routes.ts', `import { sql } from 'kysely'`),
   },
   {
     promise: 'only db/ imports pg',
     offences: files => eachImport(files, (from, to) => to === 'pg' && !from.startsWith('db/')),
-    planted: source('scim/planted.ts', `import pg from 'pg'`),
+    planted: source('scim/users/planted.ts', `import pg from 'pg'`),
   },
   {
     promise: 'only db/migrate.ts runs SQL that is put together as text; a literal in a statement is a constant',
     offences: files => eachMention(files, /\bsql\s*\.\s*(raw\b|lit\((?![A-Z0-9_ +*-]+\)))/, ['db/migrate.ts']),
-    planted: source('scim/planted.ts', 'sql.raw(`SELECT ${name}`)'),
+    planted: source('scim/users/planted.ts', 'sql.raw(`SELECT ${name}`)'),
   },
   {
     promise: 'only oidc/ imports openid-client',
     offences: files => eachImport(files, (from, to) => to === 'openid-client' && !from.startsWith('oidc/')),
-    planted: source('login/planted.ts', `import { discovery } from 'openid-client'`),
+    planted: source('sign-in/callback/planted.ts', `import { discovery } from 'openid-client'`),
   },
   {
     promise: 'only oidc/outbound-fetch.ts opens connections to the outside, and workspaces/txt-records.ts asks DNS',
@@ -108,7 +123,7 @@ const rules: Rule[] = [
         .filter(({ text }) => /(?<![.\w])fetch\(/.test(text) && !/[{(,]\s*fetch\b(?!\()|\bconst fetch\b/.test(text))
         .map(({ path }) => `${path} calls fetch`),
     ],
-    planted: source('sso/planted.ts', `const reply = await fetch(issuer)`),
+    planted: source('sso/config/planted.ts', `const reply = await fetch(issuer)`),
   },
   {
     promise: 'only config.ts reads the environment',
@@ -116,19 +131,24 @@ const rules: Rule[] = [
     planted: source('http/planted.ts', `if (process.env.DEBUG) log()`),
   },
   {
-    promise: "SCIM's attribute table, filter grammar and PATCH need nothing but each other and errors.ts",
-    offences: files =>
-      ['scim/protocol/attributes.ts', 'scim/protocol/filter.ts', 'scim/protocol/patch.ts', 'scim/planted.ts'].flatMap(path =>
-        [...reach(files, path)]
-          .filter(each => each !== 'errors.ts' && !each.startsWith('scim/'))
-          .map(each => `${path} needs ${each}`),
+    promise: 'the SCIM protocol room imports only itself and errors.ts, so that it has neither SQL nor HTTP',
+    offences: files => [
+      ...eachImport(
+        files,
+        (from, to) =>
+          from.startsWith('scim/protocol/') && isOurs(to) && !to.startsWith('scim/protocol/') && to !== 'errors.ts',
       ),
-    planted: source('scim/planted.ts', `import { sql } from 'kysely'`),
+      ...eachImport(
+        files,
+        (from, to) => from.startsWith('scim/protocol/') && /^(kysely|pg|fastify|(node:)?https?)\b/.test(to),
+      ),
+    ],
+    planted: source('scim/protocol/planted.ts', `import { sql } from 'kysely'`),
   },
   {
     promise: 'only http/ leaves its Fastify scope',
     offences: files => eachImport(files, (from, to) => to === 'fastify-plugin' && !from.startsWith('http/')),
-    planted: source('scim/planted.ts', `import fastifyPlugin from 'fastify-plugin'`),
+    planted: source('scim/users/planted.ts', `import fastifyPlugin from 'fastify-plugin'`),
   },
   {
     promise: 'no file or folder has a name that says nothing',
@@ -146,9 +166,31 @@ const rules: Rule[] = [
   {
     promise: 'src/ needs neither tests nor scripts',
     offences: files => eachImport(files, (_from, to) => to.startsWith('../')),
-    planted: source('server.ts', `import { makeApp } from './helpers/app.ts'`),
+    planted: source('server.ts', `import { makeApp } from '../test/helpers/app.ts'`),
   },
 ]
+
+const projectRules: Rule[] = [
+  {
+    promise: 'an import goes to a lower rank or stays in its room, in src, tools, scripts, bench and test',
+    offences: files =>
+      eachImport(files, (from, to) => isOurs(to) && roomOf(from) !== roomOf(to) && rankOf(from) <= rankOf(to)),
+    planted: source('access/mappings/planted.ts', `import { x } from '../../scim/users/users.ts'`),
+  },
+  {
+    promise: 'no chain of imports is a circle, types included',
+    offences: files => files.filter(({ path }) => reach(files, path).has(path)).map(({ path }) => path),
+    planted: source('members/planted.ts', `import type { X } from './planted.ts'`),
+  },
+]
+
+for (const { promise, offences, planted } of projectRules) {
+  t.test(promise, async t => {
+    const files = await readProject()
+    t.same(offences(files), [])
+    t.not(offences([...files, planted]).length, 0, 'a planted offence is noticed')
+  })
+}
 
 for (const { promise, offences, planted } of rules) {
   t.test(promise, async t => {
@@ -259,10 +301,19 @@ t.test('every foreign key has an index for it, so that no delete scans a table',
   t.same(rows, [])
 })
 
-async function readSources(): Promise<SourceFile[]> {
-  const names = await readdir(join(root, 'src'), { recursive: true })
+async function readSources(folder = 'src'): Promise<SourceFile[]> {
+  const names = await readdir(join(root, folder), { recursive: true })
   const paths = names.filter(name => name.endsWith('.ts')).toSorted()
-  return Promise.all(paths.map(async path => source(path, await readFile(join(root, 'src', path), 'utf8'))))
+  const prefix = folder === 'src' ? '' : `../${folder}/`
+  return Promise.all(paths.map(async path => source(prefix + path, await readFile(join(root, folder, path), 'utf8'))))
+}
+
+/** The sources of the service and of everything around it. */
+async function readProject(): Promise<SourceFile[]> {
+  const folders = ['src', 'tools', 'scripts', 'bench', 'test']
+  const files = await Promise.all(folders.map(async folder => readSources(folder)))
+  // This file names imports that it plants.
+  return files.flat().filter(({ path }) => path !== '../test/architecture.test.ts')
 }
 
 function source(path: string, text: string): SourceFile {
@@ -272,22 +323,28 @@ function source(path: string, text: string): SourceFile {
 }
 
 function resolveImport(path: string, name: string): string {
-  return name.startsWith('.') ? posix.join(posix.dirname(path), name) : name
+  if (!name.startsWith('.')) return name
+  const resolved = posix.join(posix.dirname(path), name)
+  return resolved.startsWith('../src/') ? resolved.slice('../src/'.length) : resolved
 }
 
 function isOurs(name: string): boolean {
   return name.endsWith('.ts')
 }
 
-/** `http` for a file of that folder, `page` for the file page.ts. */
-function partOf(path: string): string {
-  return path.split('/')[0]!.replace(/\.ts$/, '')
+/** The room of a file: `scim/lists` for a file of that folder, `page` for the file page.ts. */
+function roomOf(path: string): string {
+  const inRoom = (room: string) => path.startsWith(`${room}/`) || path.replace(/\.(ts|mjs|js)$/, '') === room
+  const room = ranks
+    .flat()
+    .filter(inRoom)
+    .toSorted((a, b) => b.length - a.length)[0]
+  if (room === undefined) throw new Error(`${path} has no room: give it a place in the list above.`)
+  return room
 }
 
 function rankOf(path: string): number {
-  const rank = ranks.findIndex(parts => parts.includes(partOf(path)))
-  if (rank === -1) throw new Error(`${path} has no rank: give ${partOf(path)} a place in the list above.`)
-  return rank
+  return ranks.findIndex(rooms => rooms.includes(roomOf(path)))
 }
 
 function packageOf(name: string): string {

@@ -28,10 +28,10 @@ t.test('every link of every page leads to a file that is there', async t => {
 })
 
 t.test('every file and npm script that a page or a comment names is there', async t => {
-  const folders = 'src|test|scripts|migrations|docs|bench'
+  const folders = 'src|test|tools|scripts|migrations|docs|bench'
   const missing = await findAll(
     path => /\.(md|ts|js|mjs|sql)$/.test(path) && path !== 'test/architecture.test.ts',
-    new RegExp(`(?<![\\w/.])(?:${folders})/[\\w/.-]+\\.(?:ts|js|mjs|sql|md)\\b`, 'g'),
+    new RegExp(`(?<![\\w/.-])(?:${folders})/[\\w/.-]+\\.(?:ts|js|mjs|sql|md)\\b`, 'g'),
     async name => !(await exists(name)),
   )
   t.same(missing, [])

@@ -158,27 +158,6 @@ export interface IdentitiesTable {
   last_sign_in_at: string | null
 }
 
-export interface SignInAttemptsTable {
-  workspace_id: string
-  state_hash: Buffer
-  browser_hash: Buffer
-  nonce: string
-  verifier_sealed: Buffer
-  issuer: string
-  config_version: number
-  return_to: string
-  handoff_challenge: string
-  restarts: Generated<number>
-  sign_in_test_id: string | null
-  address: string
-  created_at: Generated<string>
-  expires_at: string
-  taken_at: string | null
-  outcome: string | null
-  outcome_code: Buffer | null
-  outcome_entry_id: number | null
-}
-
 export interface LogoutTokensTable {
   workspace_id: string
   issuer: string
@@ -300,6 +279,27 @@ export interface SessionsTable {
   end_reason: string | null
 }
 
+export interface SignInAttemptsTable {
+  workspace_id: string
+  state_hash: Buffer
+  browser_hash: Buffer
+  nonce: string
+  verifier_sealed: Buffer
+  issuer: string
+  config_version: number
+  return_to: string
+  handoff_challenge: string
+  restarts: Generated<number>
+  sign_in_test_id: string | null
+  address: string
+  created_at: Generated<string>
+  expires_at: string
+  taken_at: string | null
+  outcome: string | null
+  outcome_code: Buffer | null
+  outcome_entry_id: number | null
+}
+
 export interface SignInPoliciesTable {
   workspace_id: string
   session_hours: number
@@ -399,7 +399,6 @@ export interface Database {
   groups: GroupsTable
   guarded_removals: GuardedRemovalsTable
   identities: IdentitiesTable
-  sign_in_attempts: SignInAttemptsTable
   logout_tokens: LogoutTokensTable
   members: MembersTable
   recovery_codes: RecoveryCodesTable
@@ -410,6 +409,7 @@ export interface Database {
   scim_groups: ScimGroupsTable
   scim_users: ScimUsersTable
   sessions: SessionsTable
+  sign_in_attempts: SignInAttemptsTable
   sign_in_policies: SignInPoliciesTable
   signing_keys: SigningKeysTable
   sso_client_credentials: SsoClientCredentialsTable

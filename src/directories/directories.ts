@@ -172,7 +172,8 @@ export async function changeDirectory(
   const guard = { ...directory.guard, ...withoutAbsent(changes.guard ?? {}) }
   // Who has the token of a directory says who its people are: an owner who saves it confirms whoever made one.
   const own = roleLimitOf(roles, actor)
-  const maxLinkableRole = own === null || isAbove(roles, own, directory.maxLinkableRole) ? own : directory.maxLinkableRole
+  const maxLinkableRole =
+    own === null || isAbove(roles, own, directory.maxLinkableRole) ? own : directory.maxLinkableRole
   const wanted = { ...directory, ...withoutAbsent(changes), guard, maxLinkableRole }
   const { subject, members } = directoryChange(directory, change, changes)
   if (JSON.stringify(wanted) === JSON.stringify(directory)) {
@@ -194,7 +195,10 @@ export async function changeDirectory(
     action: 'directory.updated',
     actor,
     target,
-    detail: { ...changes, ...(maxLinkableRole !== directory.maxLinkableRole && { maxLinkableRole: maxLinkableRole ?? roles.at(-1) }) },
+    detail: {
+      ...changes,
+      ...(maxLinkableRole !== directory.maxLinkableRole && { maxLinkableRole: maxLinkableRole ?? roles.at(-1) }),
+    },
   })
   if (isCounting(wanted) === isCounting(directory)) requirePreviewed(previewVersion, subject, NO_DIFFERENCE)
   else {

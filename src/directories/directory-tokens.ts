@@ -111,7 +111,11 @@ export async function createToken(trx: Trx, input: NewToken): Promise<DirectoryT
     action: 'directory_token.created',
     actor,
     target: { type: 'directory', id: directoryId },
-    detail: { tokenId: created.id, expiresAt: created.expiresAt, ...(maxLinkableRole !== undefined && { maxLinkableRole }) },
+    detail: {
+      tokenId: created.id,
+      expiresAt: created.expiresAt,
+      ...(maxLinkableRole !== undefined && { maxLinkableRole }),
+    },
   })
   return { ...created, token }
 }

@@ -13,7 +13,7 @@ import { groupRoutes } from './http/group-routes.ts'
 import { createLimits } from './http/limits.ts'
 import { createAnchors } from './lists/list.ts'
 import { recordScimRefusal } from './http/refusals.ts'
-import { MEDIA_TYPE, refusedRequest } from './http/routes.ts'
+import { MEDIA_TYPE, refusedRequest } from './http/serve.ts'
 import { searchRoutes } from './http/search-routes.ts'
 import { userRoutes } from './http/user-routes.ts'
 

@@ -61,7 +61,7 @@ t.test(
 
 t.test('a server ends with the process that started it, and a successor finds all that was committed', async t => {
   const program = `
-    import { startEmbeddedPostgres } from '../db/src/development/embedded-postgres.ts'
+    import { startEmbeddedPostgres } from './src/development/embedded-postgres.ts'
     const server = await startEmbeddedPostgres({ dataDir: ${JSON.stringify(dataDir)}, durable: true, log() {} })
     console.log(server.url)
     setInterval(() => {}, 1_000)`

@@ -59,7 +59,11 @@ t.test('a provider that an admin has named signs in members, and no owner until 
   await entersAs(acme, 'ana', { user: ana, idp: theirs })
   await entersAs(acme, 'bea', { user: { ...ana, sub: 'u-bea', email: 'bea@corp.example' }, idp: theirs })
 
-  t.match(await admin('PATCH', '/sso-config', {}), { maxLinkableRole: 'admin', version: 2 }, 'an admin confirms nothing')
+  t.match(
+    await admin('PATCH', '/sso-config', {}),
+    { maxLinkableRole: 'admin', version: 2 },
+    'an admin confirms nothing',
+  )
   await admin('PATCH', '/sso-config', { autoProvision: true })
   await refused(acme, olga, theirs)
   const owner = await as('owner', acme)
@@ -68,7 +72,11 @@ t.test('a provider that an admin has named signs in members, and no owner until 
   const confirmed = entries.findLast(entry => entry.action === 'sso_config.saved')
   t.match(confirmed, { detail: { changed: [], maxLinkableRole: 'owner' } })
   await entersAs(acme, 'olga', { user: olga, idp: theirs })
-  t.match(await admin('PATCH', '/sso-config', { autoProvision: false }), { maxLinkableRole: 'owner' }, 'and it stays so')
+  t.match(
+    await admin('PATCH', '/sso-config', { autoProvision: false }),
+    { maxLinkableRole: 'owner' },
+    'and it stays so',
+  )
 })
 
 t.test('the same for the first configuration, for an invited owner, and for the role that newcomers get', async t => {
@@ -97,7 +105,11 @@ t.test(
 
     const owner = await as('owner', acme)
     await owner('PATCH', '/sso-config', { relinkByEmailUntil: null })
-    t.match(await admin('PATCH', '/sso-config', { relinkByEmailUntil: until }), { maxLinkableRole: 'admin' }, 'opened again')
+    t.match(
+      await admin('PATCH', '/sso-config', { relinkByEmailUntil: until }),
+      { maxLinkableRole: 'admin' },
+      'opened again',
+    )
     await refused(acme, { ...olga, sub: 'm-olga' }, theirs)
     t.match(await admin('PATCH', '/sso-config', { relinkByEmailUntil: null }), { maxLinkableRole: 'admin' })
     await owner('PATCH', '/sso-config', { relinkByEmailUntil: until })
@@ -163,7 +175,11 @@ t.test('a claim that finds people in a directory, and a directory of an admin, f
   t.match(await owner('PATCH', `/directories/${directoryId}`, {}), { maxLinkableRole: 'owner' })
   t.match(await admin('PATCH', `/directories/${directoryId}`, { mode: 'strict' }), { maxLinkableRole: 'owner' })
   t.match(await admin('POST', `/directories/${directoryId}/tokens`), { token: String })
-  t.match(await owner('GET', `/directories/${directoryId}`), { maxLinkableRole: 'admin' }, 'another token, another hand')
+  t.match(
+    await owner('GET', `/directories/${directoryId}`),
+    { maxLinkableRole: 'admin' },
+    'another token, another hand',
+  )
   const told = (await entriesOf(world.test, acme.workspaceId)).at(-1)
   t.match(told, { action: 'directory_token.created', detail: { maxLinkableRole: 'admin' } })
   await refused(acme, posing, world.idp)
@@ -305,7 +321,11 @@ t.test('an owner who enforces SSO confirms it, and no admin changes then what it
       headers: { authorization: `Bearer ${by}` },
       payload,
     })
-  t.match((await patch(token, { externalIdClaim: null })).json(), { status: 403, code: 'forbidden', detail: /an owner/ })
+  t.match((await patch(token, { externalIdClaim: null })).json(), {
+    status: 403,
+    code: 'forbidden',
+    detail: /an owner/,
+  })
   t.equal((await patch(token, { autoProvision: true })).statusCode, 200)
   t.equal((await patch(accessToken, { externalIdClaim: null })).statusCode, 200)
 })

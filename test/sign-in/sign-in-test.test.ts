@@ -105,7 +105,11 @@ t.test('the claims are masked, and shown as they are only by an act that leaves 
   t.match(claims, { iss: '"https://idp.corp.example"', email: 'o…@corp.example', email_verified: 'true', sub: /^u… / })
   t.match(claims, { employee_number: 'a number', gender: '… (1 characters)', is_manager: 'true' })
   t.notMatch(JSON.stringify(test), /owner@corp|Olga Owner|0000000|u-olga/)
-  const stored = await db.selectFrom('sso_sign_in_tests').selectAll().where('id', '=', made.id).executeTakeFirstOrThrow()
+  const stored = await db
+    .selectFrom('sso_sign_in_tests')
+    .selectAll()
+    .where('id', '=', made.id)
+    .executeTakeFirstOrThrow()
   t.notMatch(stored.claims_sealed!.toString('latin1'), 'owner@corp')
   const shown = await post(acme, `/${made.id}/claims`)
   t.match(shown.json(), { claims: { email: 'owner@corp.example', phone_number: '+49 170 0000000' } })

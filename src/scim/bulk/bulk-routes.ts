@@ -4,7 +4,7 @@ import { readBulk, RESPONSE_SCHEMA, runBulk } from './bulk.ts'
 import { requireLiveCredential } from '../storage/credential.ts'
 import { scimStatus } from '../http/error.ts'
 import { recordScimRefusal } from '../http/refusals.ts'
-import { callerOf, contextOf, refusedRequest, serve, type ScimOptions } from '../http/routes.ts'
+import { callerOf, contextOf, refusedRequest, serve, type ScimOptions } from '../http/serve.ts'
 
 /** /Bulk (RFC 7644 §3.7). */
 export async function bulkRoutes(app: FastifyInstance, options: ScimOptions): Promise<void> {

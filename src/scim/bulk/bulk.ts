@@ -11,13 +11,13 @@ import { createUser } from '../users/create-user.ts'
 import { deleteUser } from '../users/delete-user.ts'
 import { allow, at, isObject, isResourceId, namesSchema, printable, readKeys, refuse } from '../protocol/value.ts'
 import type { Leniency, MessagePlace } from '../protocol/value.ts'
-import type { Context, IfMatch } from '../storage/write.ts'
+import type { Context } from '../storage/write.ts'
+import type { IfMatch } from '../protocol/conditions.ts'
+import { MAX_BULK_OPERATIONS } from '../protocol/schemas.ts'
 
 /**
  * Bulk (RFC 7644 §3.7): operations that stand and fall one by one, in an order in which each finds what it refers to.
  */
-
-export const MAX_BULK_OPERATIONS = 1_000
 
 const REQUEST_SCHEMA = 'urn:ietf:params:scim:api:messages:2.0:BulkRequest'
 export const RESPONSE_SCHEMA = 'urn:ietf:params:scim:api:messages:2.0:BulkResponse'

@@ -6,7 +6,8 @@ import { groupUpdatedSql } from './group-entry.ts'
 import { inGroup, type GroupKey } from './memberships.ts'
 import type { MembershipChanges, MembershipTarget } from '../protocol/membership-values.ts'
 import { isResourceId, type Leniency, type MembershipTypes } from '../protocol/value.ts'
-import { leniencyText, type Context, type IfMatch } from '../storage/write.ts'
+import { leniencyText, type Context } from '../storage/write.ts'
+import type { IfMatch } from '../protocol/conditions.ts'
 
 /**
  * One person who joins or leaves a group that gives no access: what a sync does all day, with nothing in the statement for

@@ -14,13 +14,21 @@ import { allowed, callerKey, firstRow } from '../storage/credential.ts'
 import { groupUpdatedSql } from './group-entry.ts'
 import { findUnknown, foundCtes, groupCycle, heldLateral, inGroup, joinIds, markReach } from './memberships.ts'
 import { membersBehind, sentMembers, unknownMembers, type GroupKey } from './memberships.ts'
-import { checksOf, contradictedColumn, contradictedCte, learnKinds, missedCte, untilKnown } from './membership-checks.ts'
+import {
+  checksOf,
+  contradictedColumn,
+  contradictedCte,
+  learnKinds,
+  missedCte,
+  untilKnown,
+} from './membership-checks.ts'
 import { whereNeeded, withMissed, type Checked, type Contradicted } from './membership-checks.ts'
 import type { MembershipChanges, MembershipTarget } from '../protocol/membership-values.ts'
 import { applyPatch, noTarget, touchedAttributes, type Operation } from '../protocol/patch.ts'
 import { fromRow, readGroup, toGroupRow, type GroupRow } from '../protocol/resource.ts'
 import { isResourceId, refuse, type Leniency, type MembershipTypes, type ScimResource } from '../protocol/value.ts'
-import { leniencyText, pointerWithin, retryOnConflict, versionConflict, type Context, type IfMatch } from '../storage/write.ts'
+import { leniencyText, pointerWithin, retryOnConflict, type Context } from '../storage/write.ts'
+import { versionConflict, type IfMatch } from '../protocol/conditions.ts'
 
 /**
  * Groups of a directory. Members are rows, and every change of them is a set operation in one statement that touches only
@@ -461,7 +469,10 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
   }
 }
 
-function missedTarget(targets: readonly MembershipTarget[], isMissed: (pointer: string) => boolean | undefined): AppError {
+function missedTarget(
+  targets: readonly MembershipTarget[],
+  isMissed: (pointer: string) => boolean | undefined,
+): AppError {
   return refuse(noTarget('members', targets.find(({ pointer }) => isMissed(pointer))?.pointer ?? ''))
 }
 

@@ -110,7 +110,9 @@ export function withMissed(leniencies: RawBuilder<string | null>): RawBuilder<un
  * Runs a write that is decided again with what the database has told of its members. Asking first would be a round trip for
  * every request, and what a member says that it is, is seldom wrong.
  */
-export async function untilKnown<Result>(write: (kinds: MembershipTypes) => Promise<Result | 'raced'>): Promise<Result> {
+export async function untilKnown<Result>(
+  write: (kinds: MembershipTypes) => Promise<Result | 'raced'>,
+): Promise<Result> {
   const known = new Map<string, MembershipType>()
   return retryOnConflict(() => write({ said: { User: new Set(), Group: new Set() }, known }))
 }

@@ -6,16 +6,7 @@ import { listAnswer } from '../lists/list-answer.ts'
 import { readPatch } from '../protocol/patch.ts'
 import { returnsAttribute } from '../protocol/projection.ts'
 import { readListQuery } from '../protocol/list-query.ts'
-import {
-  callerOf,
-  contextOf,
-  idOf,
-  listContextOf,
-  projectionOf,
-  sendSlices,
-  serve,
-  type ScimOptions,
-} from './routes.ts'
+import { callerOf, contextOf, idOf, listContextOf, projectionOf, sendSlices, serve, type ScimOptions } from './serve.ts'
 
 /** /Groups (RFC 7644 §3). */
 export async function groupRoutes(app: FastifyInstance, options: ScimOptions): Promise<void> {

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { listAnswer } from '../lists/list-answer.ts'
 import { readSearchRequest } from '../protocol/list-query.ts'
-import { callerOf, listContextOf, serve, type ScimOptions } from './routes.ts'
+import { callerOf, listContextOf, serve, type ScimOptions } from './serve.ts'
 
 /** `.search` (RFC 7644 §3.4.3): lists whose parameters, which may be personal data, stay out of URLs. */
 export async function searchRoutes(app: FastifyInstance, options: ScimOptions): Promise<void> {

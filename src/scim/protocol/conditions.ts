@@ -1,6 +1,9 @@
-import type { IfMatch } from '../storage/write.ts'
+import { AppError } from '../../errors.ts'
 
 /** Conditional requests (RFC 7644 §3.14, RFC 9110 §13.1). Tags are weak, and compared as such. */
+
+/** A condition of RFC 7644 §3.14: versions of which the resource must have one; null where there is no condition. */
+export type IfMatch = readonly number[] | null
 
 /**
  * The versions that If-Match allows: the number at the start of each of our tags, since what may follow it tells of the
@@ -20,4 +23,8 @@ export function isCurrent(ifNoneMatch: string | undefined, etag: string): boolea
 
 function opaque(tag: string): string {
   return tag.trim().replace(/^W\//, '')
+}
+
+export function versionConflict(): AppError {
+  return new AppError('version_conflict', 'The resource is no longer of the version in If-Match: read it again.')
 }

@@ -48,7 +48,8 @@ export function readMembershipIds(value: unknown, place: Place): string[] {
   if (value === null || value === undefined) return []
   const { reading, pointer } = place
   const entries = listValues(members, value, place)
-  if (entries.length > MAX_MEMBERSHIPS) throw invalid(members, pointer, `takes at most ${MAX_MEMBERSHIPS} values at a time`)
+  if (entries.length > MAX_MEMBERSHIPS)
+    throw invalid(members, pointer, `takes at most ${MAX_MEMBERSHIPS} values at a time`)
   const ids = new Set<string>()
   for (const [index, entry] of entries.entries()) {
     const id = isObject(entry) ? entry.value : undefined

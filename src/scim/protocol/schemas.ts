@@ -86,3 +86,6 @@ function attributeResource(attribute: Attribute): object {
     ...(subAttributes ? { subAttributes: subAttributes.map(attributeResource) } : {}),
   }
 }
+
+/** Operations of one bulk request at most (RFC 7644 §3.7.4). */
+export const MAX_BULK_OPERATIONS = 1_000

@@ -20,9 +20,6 @@ export interface Context {
   within?: { pointer: string; leniencies: readonly Leniency[] }
 }
 
-/** A condition of RFC 7644 §3.14: versions of which the resource must have one; null where there is no condition. */
-export type IfMatch = readonly number[] | null
-
 /** How often a write that lost a race is decided again. */
 const ATTEMPTS = 8
 
@@ -44,10 +41,6 @@ export async function retryOnConflict<Result>(write: () => Promise<Result | 'rac
 
 function isLostRace(error: unknown): boolean {
   return isUniqueViolation(error, 'members_email') || isUniqueViolation(error, 'scim_users_member')
-}
-
-export function versionConflict(): AppError {
-  return new AppError('version_conflict', 'The resource is no longer of the version in If-Match: read it again.')
 }
 
 /** As an entry of the activity log holds them; null where none was used. */

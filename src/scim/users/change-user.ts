@@ -12,7 +12,8 @@ import { preparedWithGroups, type PreparedWithGroups } from './user-groups.ts'
 import { entryCte, followedColumns, historyCtes, memberCtes, userEntrySql, type ProfileValues } from './user-member.ts'
 import { getUser, isUser, noUser, userColumns, userNameTaken, type UserKey } from './users.ts'
 import type { Leniency, ScimResource } from '../protocol/value.ts'
-import { leniencyText, retryOnConflict, versionConflict, type Context, type IfMatch } from '../storage/write.ts'
+import { leniencyText, retryOnConflict, type Context } from '../storage/write.ts'
+import { versionConflict, type IfMatch } from '../protocol/conditions.ts'
 
 // ---- what a sync does all day
 

@@ -8,7 +8,8 @@ import { allowed, callerKey, firstRow, type CallerKey } from '../storage/credent
 import { countSql } from '../storage/counters.ts'
 import { userEntrySql } from './user-member.ts'
 import { isUser, noUser } from './users.ts'
-import { leniencyText, versionConflict, type Context, type IfMatch } from '../storage/write.ts'
+import { leniencyText, type Context } from '../storage/write.ts'
+import { versionConflict, type IfMatch } from '../protocol/conditions.ts'
 
 type UserToDelete = CallerKey & { id: string }
 

@@ -13,10 +13,12 @@ import { readClaimedGroups, requireValues } from '../linking/claimed-groups.ts'
 import { followAddress } from '../linking/contact-address.ts'
 import { isLostRace, linkPerson, type Linked, type Linking } from '../linking/link-person.ts'
 import { factsKey } from '../linking/linking-facts.ts'
-import { cleanText, deactivated, readPerson, type Person } from '../linking/linking.ts'
+import { deactivated, readPerson, type Person } from '../linking/linking.ts'
 import { sealOutcomeCode, type SignInAttempt } from '../attempt/attempts.ts'
 import { checkReach } from '../linking/linkable-role.ts'
 import { startSession, type SessionValues } from '../session/start-session.ts'
+import { cleanText } from '../attempt/clean-text.ts'
+import { idTokenContext } from '../session/start-session.ts'
 
 /** The browser that signs in, for the session's row and the entries. */
 export interface Visitor {
@@ -144,11 +146,6 @@ function sessionValues(
     returnTo: attempt.returnTo,
     detail: JSON.stringify({ issuer, subject: claims.sub, trust: 'identity' }),
   }
-}
-
-/** What the seal of an ID token, kept as a hint for signing out, is bound to. */
-export function idTokenContext(workspaceId: string, sessionId: string): string {
-  return `sessions.id_token/${workspaceId}/${sessionId}`
 }
 
 /** Compared with that of logout tokens: one that cannot be kept as it is counts as not known. */

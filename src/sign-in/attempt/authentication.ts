@@ -1,7 +1,7 @@
 import { AppError } from '../../errors.ts'
 import { tokenFault } from '../../oidc/id-token.ts'
 import type { IdTokenClaims } from '../../oidc/provider.ts'
-import { cleanText } from '../linking/linking.ts'
+import { cleanText } from './clean-text.ts'
 
 /**
  * What a workspace's policy demands of the authentication itself: asked for in the request, and held against the claims of

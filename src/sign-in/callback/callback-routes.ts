@@ -180,7 +180,11 @@ export const signInRoutes: FastifyPluginAsyncZodOpenApi<AttemptDependencies> = a
 
 /** Routes for the methods that browsers and scanners try, so that none of them is mistaken for a delivery. */
 function answerOtherMethods(app: FastifyInstance): void {
-  for (const url of ['/sso/:workspaceId/start', '/sso/:workspaceId/callback', '/sso/:workspaceId/sign-in-tests/:token']) {
+  for (const url of [
+    '/sso/:workspaceId/start',
+    '/sso/:workspaceId/callback',
+    '/sso/:workspaceId/sign-in-tests/:token',
+  ]) {
     app.route({ method: ['HEAD', 'POST'], url, schema: { hide: true }, handler: async () => undefined })
   }
 }

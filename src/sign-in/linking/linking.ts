@@ -3,6 +3,7 @@ import { parseEmail, type Email } from '../../members/email.ts'
 import { isSharedIssuer } from '../../oidc/issuer.ts'
 import type { Contact, IdTokenClaims } from '../../oidc/provider.ts'
 import type { SignInConfig } from '../../sso/config/sso-config.ts'
+import { cleanText } from '../attempt/clean-text.ts'
 
 /**
  * Who may be made a member, or linked to one, at their first sign-in. Pure: everything that it decides by is given, and
@@ -110,16 +111,6 @@ export function readPerson(
     emailVerified: readVerified(contact.emailVerified),
   }
   return { ...person, emailFault: findEmailFault({ contact, email, hd: claims.hd }, config, rules) }
-}
-
-/** A claim's text as it can be stored and shown: no control characters (Postgres takes no NUL), and not blank. */
-export function cleanText(text: string, maxLength: number): string | undefined {
-  const clean = text
-    .replaceAll(/\p{Cc}/gu, ' ')
-    .trim()
-    .slice(0, maxLength)
-    .toWellFormed()
-  return clean === '' ? undefined : clean
 }
 
 /** Some providers send the boolean as text; anything else that is neither true nor absent is a no. */
@@ -242,7 +233,10 @@ function vouch(person: Person, email: Email, { candidate, config, rules }: Vouch
 }
 
 /** Whether the address of a member who is linked already may become their contact address. */
-export function isVouchedFor(person: Person, { config, rules }: { config: SignInConfig; rules: LinkingRules }): boolean {
+export function isVouchedFor(
+  person: Person,
+  { config, rules }: { config: SignInConfig; rules: LinkingRules },
+): boolean {
   const { email, emailFault, emailVerified } = person
   if (!email || emailFault) return false
   if (emailVerified !== 'unsaid') return emailVerified === 'yes' || config.trustUnverifiedEmail

@@ -7,7 +7,7 @@ import { sessionActor, type Session } from '../../members/sessions.ts'
 import type { Providers } from '../../oidc/provider.ts'
 import type { SecretBox } from '../../secret-box.ts'
 import { findSignInConfig } from '../../sso/config/sso-config.ts'
-import { idTokenContext } from '../admission/sign-in.ts'
+import { idTokenContext } from './start-session.ts'
 
 export interface SignOutDependencies {
   config: Config

@@ -104,3 +104,8 @@ export async function startSession(db: Db, values: SessionValues): Promise<Known
   const [known] = await start(db, values)
   return known
 }
+
+/** What the seal of an ID token, kept as a hint for signing out, is bound to. */
+export function idTokenContext(workspaceId: string, sessionId: string): string {
+  return `sessions.id_token/${workspaceId}/${sessionId}`
+}

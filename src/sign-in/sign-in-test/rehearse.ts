@@ -52,7 +52,10 @@ interface OutcomeRow {
   groupIds: string[]
 }
 
-async function readOutcome(trx: Trx, { person, signInConfig, config }: Linking): Promise<Omit<Rehearsal, keyof Linked>> {
+async function readOutcome(
+  trx: Trx,
+  { person, signInConfig, config }: Linking,
+): Promise<Omit<Rehearsal, keyof Linked>> {
   const { rows } = await sql<OutcomeRow>`
     SELECT m.id AS "memberId", m.status, m.role, m.manual_role AS "manualRole", m.manual_policy AS "manualPolicy",
            w.default_role AS "defaultRole",

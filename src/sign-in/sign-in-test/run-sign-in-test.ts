@@ -93,7 +93,11 @@ function keyOf({ workspaceId, id }: StartedSignInTest) {
 
 type Result = Omit<FinishedTest, 'workspaceId' | 'id' | 'requestId'>
 
-async function run(dependencies: AttemptDependencies, test: StartedSignInTest, answered: AnsweredTest): Promise<Result> {
+async function run(
+  dependencies: AttemptDependencies,
+  test: StartedSignInTest,
+  answered: AnsweredTest,
+): Promise<Result> {
   const { attempt, response, requestId } = answered
   const { signInConfig, configVersion } = test
   if (configVersion !== null && configVersion !== signInConfig.version) return changedMeanwhile()

@@ -11,7 +11,13 @@ import { uuid7 } from '../../uuid7.ts'
 import { checkDomainsFit, checkDomainsFree, parseAllowedDomains } from '../../sso/config/allowed-domains.ts'
 import { openCredentials } from '../../sso/credentials/client-credentials.ts'
 import type { SignInTestReport } from './sign-in-test-report.ts'
-import { limitAfter, saveSsoConfig, settingsOf, type SavedSsoConfig, type SsoDependencies } from '../../sso/saving/save-sso-config.ts'
+import {
+  limitAfter,
+  saveSsoConfig,
+  settingsOf,
+  type SavedSsoConfig,
+  type SsoDependencies,
+} from '../../sso/saving/save-sso-config.ts'
 import type { SecretBox } from '../../secret-box.ts'
 import { findSignInConfig, findSsoConfig } from '../../sso/config/sso-config.ts'
 import type { SignInConfig, SsoSettings, StoredSsoConfig } from '../../sso/config/sso-config.ts'
@@ -185,7 +191,9 @@ export async function getSignInTest(db: Db, { workspaceId, id }: SignInTestKey):
     .select(columns)
     .where('workspace_id', '=', workspaceId)
     .where('id', '=', id)
-    .executeTakeFirstOrThrow(() => new AppError('not_found', 'There is no such sign-in test. They are kept for a week.'))
+    .executeTakeFirstOrThrow(
+      () => new AppError('not_found', 'There is no such sign-in test. They are kept for a week.'),
+    )
   const isOver = Date.parse(row.expiresAt) <= Date.now()
   const unfinished = isOver ? 'expired' : startedAt === null ? 'waiting' : 'running'
   return {
@@ -227,7 +235,10 @@ export async function takeSignInTest(
       .returning('id')
       .executeTakeFirst())
   if (!taken) {
-    throw new AppError('sso_attempt_expired', 'The link of a sign-in test works once, for half an hour. Make a new test.')
+    throw new AppError(
+      'sso_attempt_expired',
+      'The link of a sign-in test works once, for half an hour. Make a new test.',
+    )
   }
   return findStartedTest(db, box, { workspaceId, id: taken.id })
 }
@@ -255,7 +266,12 @@ export async function findStartedTest(db: Db, box: SecretBox, key: SignInTestKey
   // What a draft shows of the stored credentials, with another client id perhaps, says nothing about them.
   const credentials = row.isDraft ? [] : opened.credentials
   const { configVersion, adminId, maxLinkableRole } = row
-  return { ...key, configVersion, adminId, signInConfig: { ...around, ...settings, ...opened, credentials, maxLinkableRole } }
+  return {
+    ...key,
+    configVersion,
+    adminId,
+    signInConfig: { ...around, ...settings, ...opened, credentials, maxLinkableRole },
+  }
 }
 
 function openSecret(box: SecretBox, key: SignInTestKey, sealed: Buffer): DraftSecret {
@@ -426,25 +442,3 @@ export async function applySignInTest(
     .execute()
   return saved
 }
-
-/** Whether a member has signed in, or passed a sign-in test, by the settings and the sign-in policy as they are now. */
-export async function isProvenBy(
-  db: Db,
-  { workspaceId, memberId }: { workspaceId: string; memberId: string },
-): Promise<boolean> {
-  const { rows } = await sql<{ isProven: boolean }>`
-    SELECT EXISTS (SELECT FROM sessions s
-                    WHERE s.workspace_id = c.workspace_id AND s.member_id = ${memberId}
-                      AND s.config_version >= c.settings_version AND s.created_at > greatest(c.created_at, p.updated_at))
-        OR EXISTS (SELECT FROM sso_sign_in_tests t
-                    WHERE t.member_id = ${memberId} AND ${provesNow}) AS "isProven"
-      FROM sso_configs c
-      LEFT JOIN sign_in_policies p ON p.workspace_id = c.workspace_id
-     WHERE c.workspace_id = ${workspaceId}`.execute(db)
-  return rows[0]?.isProven === true
-}
-
-/** Of a sign-in test `t`: that it has passed by what is saved now, `c` being the configuration and `p` the policy. */
-export const provesNow = sql<boolean>`
-  (t.workspace_id = c.workspace_id AND t.passed AND t.config_version >= c.settings_version
-   AND t.finished_at > coalesce(p.updated_at, '-infinity'))`

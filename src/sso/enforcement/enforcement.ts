@@ -9,7 +9,7 @@ import { countRecoverableOwners } from '../../members/recovery-codes.ts'
 import { toPage, type Page } from '../../page.ts'
 import { listDomains } from '../../workspaces/domains.ts'
 import { listCredentials, works, type ClientCredential } from '../credentials/client-credentials.ts'
-import { isProvenBy, provesNow } from '../../sign-in/sign-in-test/sign-in-tests.ts'
+import { isProvenBy, provesNow } from './proof.ts'
 import type { SecretBox } from '../../secret-box.ts'
 import { findSsoConfig, getSsoConfig, type StoredSsoConfig } from '../config/sso-config.ts'
 
@@ -112,7 +112,8 @@ async function checkProven(
     return { name, result: 'pass', message: 'You have signed in by this very configuration and sign-in policy.' }
   }
   const message = `You have not signed in by version ${version} of the configuration, and by the sign-in policy as it is.`
-  const fix = 'Sign in by SSO with your own account, or run a sign-in test to its end (POST …/sso-config/sign-in-tests).'
+  const fix =
+    'Sign in by SSO with your own account, or run a sign-in test to its end (POST …/sso-config/sign-in-tests).'
   return { ...refused, message, fix }
 }
 
@@ -267,7 +268,11 @@ export async function enforceSso(db: Db, change: EnforcementChange): Promise<Enf
     }
     await setEnforced(trx, workspaceId, sql`now()`)
     // An owner who lets everybody in by these settings only has confirmed them.
-    await trx.updateTable('sso_configs').set({ max_linkable_role: null }).where('workspace_id', '=', workspaceId).execute()
+    await trx
+      .updateTable('sso_configs')
+      .set({ max_linkable_role: null })
+      .where('workspace_id', '=', workspaceId)
+      .execute()
     const ended = await endOtherSessions(trx, workspaceId)
     const detail = { version: config.version, lockedOutMembers, sessionsEnded: ended }
     const target = { type: 'sso_config', id: workspaceId }
