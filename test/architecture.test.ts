@@ -39,6 +39,7 @@ const ranks = [
   ['access/explanation'],
   ['workspaces'],
   ['oidc'],
+  ['sso/guides'],
   ['sso/config'],
   ['sso/credentials', 'sso/policy'],
   ['sso/saving'],

@@ -134,7 +134,6 @@ export const pending: readonly string[] = [
   'docs/decisions',
   'docs/benchmarks.md',
   'docs/conformance.md',
-  'README.md',
   'CHANGELOG.md',
   '.env.example',
   'openapi.yaml',

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { providerKind, providerKinds, guideTo } from '../../src/sso/config/provider-guide.ts'
+import { providerKinds } from '../../src/sso/guides/guide.ts'
+import { guides, providerKind } from '../../src/sso/guides/provider-guides.ts'
 import { makeApp, makeWorkspace } from '../helpers/app.ts'
 import { makeScriptedProvider } from '../helpers/scripted-provider.ts'
 
@@ -83,19 +84,20 @@ t.test('providers are told by their issuer, and behind their own domain by the s
   t.end()
 })
 
-t.test('every guide says where the redirect URI goes, where issuer, id and secret are, and what to mind', t => {
-  for (const issuer of [
-    'https://acme.okta.com',
-    'https://accounts.google.com',
-    'https://acme.eu.auth0.com/',
-    undefined,
-  ]) {
-    const guide = guideTo(issuer)
-    t.match(guide, {
-      paste: { redirectUri: { screen: /./, field: /./ } },
-      copy: { issuer: {}, clientId: {}, clientSecret: {} },
-    })
-    t.not(guide.limits.length, 0)
+t.test('every guide names fields that it tells the admin to fill in, and has steps and notes', t => {
+  for (const guide of Object.values(guides)) {
+    const steps = guide.signInSteps.join(' ')
+    t.match(guide, { copy: { issuer: {}, clientId: {}, clientSecret: {} } }, guide.name)
+    t.match(steps, '`redirectUri`', `${guide.name}: the redirect URI`)
+    for (const { field } of [guide.paste.redirectUri!, guide.copy.clientId]) {
+      t.match(steps, `**${field.split(',')[0]!}`, `${guide.name}: ${field}`)
+    }
+    const [form] = /https:[^ ,]+/.exec(guide.issuerForm) ?? ['issuer']
+    t.match(steps, form, `${guide.name}: the issuer`)
+    if (guide.directorySteps.length > 0) {
+      t.match(guide.directorySteps.join(' '), /scimEndpoint.*directory token/s, `${guide.name}: endpoint and token`)
+    }
+    t.not(guide.notes.length, 0)
   }
   t.end()
 })

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { providerKinds } from './provider-guide.ts'
+import { providerKinds } from '../guides/guide.ts'
 
 /** The settings of an SSO configuration as they go in and out, the same for saving, testing and showing. */
 export const settings = {
@@ -79,16 +79,21 @@ export const registeredUris = {
 
 const place = { screen: z.string(), field: z.string() }
 
-/** Where all of it stands in the provider's own pages. */
+/** How to connect the provider, in the words of the provider's admin console. */
 export const guide = z
   .object({
     kind: z.enum(providerKinds),
     name: z.string(),
     issuerForm: z.string(),
-    paste: z
-      .array(z.object({ name: z.string(), value: z.string(), ...place }))
-      .meta({ description: 'What goes from here to the provider; only what it has a field for' }),
-    copy: z.array(z.object({ name: z.string(), ...place })).meta({ description: 'What comes from the provider' }),
-    limits: z.array(z.string()).meta({ description: 'What to know before the first sign-in' }),
+    paste: z.array(z.object({ name: z.string(), value: z.string(), ...place })).meta({
+      description: 'URIs to register at the provider, each with its field; absent where it has no such field',
+    }),
+    copy: z.array(z.object({ name: z.string(), ...place })).meta({ description: 'Values to copy from the provider' }),
+    signInSteps: z.array(z.string()).meta({ description: 'Steps that set up sign-in, in order, as Markdown' }),
+    directorySteps: z.array(z.string()).meta({
+      description:
+        'Steps that set up directory sync, in order, as Markdown; empty when the provider has no SCIM client',
+    }),
+    notes: z.array(z.string()).meta({ description: 'What to know before the first sign-in or sync' }),
   })
   .meta({ id: 'ProviderGuide' })

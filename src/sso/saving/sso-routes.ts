@@ -6,7 +6,7 @@ import { workspaceParams } from '../../http/params.ts'
 import { problemResponses } from '../../http/problem.ts'
 import { ifMatchHeader, withEtag } from '../../http/versions.ts'
 import type { ProviderMetadata } from '../../oidc/provider.ts'
-import { guideTo } from '../config/provider-guide.ts'
+import { guideTo } from '../guides/provider-guides.ts'
 import { changeSsoConfig, deleteSsoConfig, saveSsoConfig, type SsoDependencies } from './save-sso-config.ts'
 import { findSsoConfig, getSsoConfig, ssoUrls, type StoredSsoConfig } from '../config/sso-config.ts'
 import { guide, registeredUris, secret, secretExpiresAt, settings } from '../config/sso-schemas.ts'
@@ -152,7 +152,7 @@ export const ssoRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { config:
         querystring: z.strictObject({
           issuer: settings.issuer.optional().meta({
             description:
-              'Whose pages to guide through; absent: those of the saved issuer, else of no provider in particular',
+              'Issuer of the provider to describe. Default: the saved issuer, or a generic guide when there is none',
           }),
         }),
         response: { 200: setup, ...problemResponses() },
@@ -290,7 +290,7 @@ interface GuidedProvider {
   metadata?: ProviderMetadata | undefined
 }
 
-/** A guide with what is to be pasted. */
+/** The guide to a provider, with the URIs of this workspace filled in. */
 function describeGuide({ issuer, metadata }: GuidedProvider, uris: RegisteredUris) {
   const { paste, copy, ...rest } = guideTo(issuer, metadata)
   return {
