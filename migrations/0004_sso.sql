@@ -55,8 +55,13 @@ CREATE INDEX sso_client_credentials_expiry ON sso_client_credentials (expires_at
 CREATE TABLE sso_sign_in_tests (
   workspace_id   uuid NOT NULL REFERENCES workspaces ON DELETE CASCADE,
   id             uuid NOT NULL,
-  -- Of the token in its start URL, which works once.
+  -- Hash of the token in the start URL, which works once.
   start_hash     bytea NOT NULL CHECK (length(start_hash) = 32),
+  -- S256 of the verifier that the creator's browser keeps, so that no other browser can use the result (RFC 9700 section 4.7).
+  challenge      text NOT NULL CHECK (challenge ~ '^[A-Za-z0-9_-]{43}$'),
+  -- Hash of the code that the browser which signed in received, and when the creator's browser presented both.
+  code_hash      bytea CHECK (length(code_hash) = 32),
+  confirmed_at   timestamptz(3),
   -- The settings under test and, where they are not the saved ones, the secret that came with them, sealed.
   settings       jsonb NOT NULL,
   sealed_secret  bytea,
@@ -75,14 +80,15 @@ CREATE TABLE sso_sign_in_tests (
   finished_at    timestamptz(3),
   passed         boolean,
   report         jsonb,
-  -- The claims as they were, sealed; the report has them masked.
+  -- The claims and the key of the e-mail address, sealed; the report masks them.
   claims_sealed  bytea,
   subject        text,
   -- Whom the sign-in belongs to, or would belong to.
   member_id      uuid,
   PRIMARY KEY (workspace_id, id),
   CHECK ((finished_at IS NULL) = (report IS NULL)),
-  CHECK ((finished_at IS NULL) = (passed IS NULL))
+  CHECK ((finished_at IS NULL) = (passed IS NULL)),
+  CHECK (confirmed_at IS NULL OR code_hash IS NOT NULL)
 );
 CREATE UNIQUE INDEX sso_sign_in_tests_start ON sso_sign_in_tests (workspace_id, start_hash);
 CREATE INDEX sso_sign_in_tests_expiry ON sso_sign_in_tests (created_at);
@@ -128,7 +134,9 @@ CREATE TABLE sign_in_attempts (
   outcome_code      bytea,
   outcome_entry_id  bigint,
   PRIMARY KEY (workspace_id, state_hash),
-  CHECK ((outcome_code IS NOT NULL) = (outcome IS NOT NULL AND outcome = 'signed_in'))
+  -- A sign-in always ends with a code, a sign-in test does when a person signed in, nothing else does.
+  CHECK (outcome IS DISTINCT FROM 'signed_in' OR outcome_code IS NOT NULL),
+  CHECK (outcome_code IS NULL OR outcome IN ('signed_in', 'tested'))
 );
 CREATE INDEX sign_in_attempts_expiry ON sign_in_attempts (expires_at);
 CREATE INDEX sign_in_attempts_address ON sign_in_attempts (address, expires_at) WHERE taken_at IS NULL;

@@ -5,7 +5,7 @@ import { rename, writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { createNarrator, DemoError, type Narrator } from './demo/narration.ts'
 import { playEntra, playOkta, type Directory } from './demo/scim-clients.ts'
-import { cookieHeader, failToSignIn, runSignInTest, signIn, type Browser } from './demo/sign-in.ts'
+import { cookieHeader, failToSignIn, makeProof, runSignInTest, signIn, type Browser } from './demo/sign-in.ts'
 import { startWorld, type World } from './demo/world.ts'
 
 const { values: options } = parseArgs({
@@ -81,10 +81,12 @@ async function play(world: World, narrator: Narrator): Promise<Directory> {
 
   step('… and makes a sign-in test: a real sign-in that ends in a report, and makes nobody a member')
   const signInTests = `${workspaceUrl}/sso-config/sign-in-tests`
-  const made = (await call({ method: 'POST', url: signInTests, status: 201, ...admin, body: {} })).body
-  await runSignInTest(world, narrator, { startUrl: made.startUrl, sub: 'idp-robin' })
-  const { report, status } = (await call({ method: 'GET', url: `${signInTests}/${made.id}`, status: 200, ...admin }))
-    .body
+  const { verifier, challenge } = makeProof()
+  const made = (await call({ method: 'POST', url: signInTests, status: 201, ...admin, body: { challenge } })).body
+  const code = await runSignInTest(world, narrator, { startUrl: made.startUrl, sub: 'idp-robin' })
+  tell('The browser that created the test confirms it with the code from its test page:')
+  const confirm = { method: 'POST', url: `${signInTests}/${made.id}/confirm`, body: { code, verifier } } as const
+  const { report, status } = (await call({ ...confirm, status: 200, ...admin })).body
   for (const { name, result, message } of report.checks) tell(`       ${result.padEnd(4)} ${name}: ${message}`)
   expect(status === 'passed' && report.membership.decision === 'provision', 'Robin would be let in')
 

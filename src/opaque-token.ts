@@ -1,7 +1,7 @@
 import { hash, randomBytes } from 'node:crypto'
 
 /** What each kind of token begins with, so that a leaked one can be recognised. */
-export type TokenKind = 'ses' | 'exc' | 'scim' | 'tst'
+export type TokenKind = 'ses' | 'exc' | 'scim' | 'tst' | 'tsc'
 
 export interface OpaqueToken {
   /** Shown to its holder once, stored nowhere. */
@@ -30,6 +30,11 @@ export function readOpaqueToken(kind: TokenKind, token: string): { workspaceId: 
   const hex = Buffer.from(text, 'base64url').subarray(0, 16).toString('hex')
   const workspaceId = hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
   return { workspaceId, hash: sha256(token) }
+}
+
+/** The challenge of a verifier: base64url of its SHA-256, `S256` of RFC 7636 §4.2. */
+export function s256(verifier: string): string {
+  return sha256(verifier).toString('base64url')
 }
 
 export function sha256(text: string): Buffer {

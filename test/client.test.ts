@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import createClient from 'openapi-fetch'
 import t from 'tap'
+import { makeTestProof, testCodeOf } from './helpers/sign-in.ts'
 import { parse } from 'yaml'
 import { uuid7 } from '../src/uuid7.ts'
 import { makeApp, serviceHeaders, signToken } from './helpers/app.ts'
@@ -135,18 +136,25 @@ t.test('a client made from openapi.yaml does all that the admin pages do', async
     const changed = await owner('changeSsoCredential', 200, { path: { ...path, credentialId: secret.id }, body })
     t.match(changed.body, { kind: 'secret', expiresAt })
 
-    const { id, startUrl } = (await owner('createSignInTest', 201, { path, body: {} })).body
+    const { verifier, challenge } = makeTestProof()
+    const { id, startUrl } = (await owner('createSignInTest', 201, { path, body: { challenge } })).body
     const start = await fetch((startUrl as string).replace('https://sso.assist.example', baseUrl), {
       redirect: 'manual',
     })
     const cookie = start.headers.getSetCookie()[0]!.split(';', 1)[0]!
     const callback = await provider.signIn(start.headers.get('location')!, 'u-1')
-    await fetch(callback.replace('https://sso.assist.example', baseUrl), { headers: { cookie }, redirect: 'manual' })
+    const end = await fetch(callback.replace('https://sso.assist.example', baseUrl), {
+      headers: { cookie },
+      redirect: 'manual',
+    })
     const test = { ...path, signInTestId: id as string }
-    t.match((await owner('getSignInTest', 200, { path: test })).body, { status: 'passed' })
-    t.match((await owner('showSignInTestClaims', 200, { path: test })).body, { claims: { sub: 'u-1' } })
-    await owner('linkSignInTest', 200, { path: test })
-    t.equal((await owner('applySignInTest', 409, { path: test })).body.code, 'conflict', 'it is saved already')
+    t.match((await owner('getSignInTest', 200, { path: test })).body, { status: 'unconfirmed' })
+    const confirmation = { code: testCodeOf(end.headers.get('location')!), verifier }
+    t.match((await owner('confirmSignInTest', 200, { path: test, body: confirmation })).body, { status: 'passed' })
+    const proof = { path: test, body: { verifier } }
+    t.match((await owner('showSignInTestClaims', 200, proof)).body, { claims: { sub: 'u-1' } })
+    await owner('linkSignInTest', 200, proof)
+    t.equal((await owner('applySignInTest', 409, proof)).body.code, 'conflict', 'it is saved already')
 
     t.equal((await owner('createRecoveryCodes', 201, { path })).body.codes.length, 10)
     t.match((await owner('getRecoveryCodes', 200, { path })).body, { unused: 10 })

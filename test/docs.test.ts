@@ -112,6 +112,7 @@ t.test('the SQL of docs/operating.md returns the key of every sealed value', asy
   const test = {
     workspace_id,
     start_hash: randomBytes(32),
+    challenge: randomBytes(32).toString('base64url'),
     settings: '{}',
     is_draft: true,
     actor_type: 'user',

@@ -31,12 +31,11 @@ async function showWays() {
   if (answer) document.querySelector(answer.passwordOpen ? '#password' : '#sso-only').hidden = false
 }
 
-/** Keeps a secret here and sends its hash along: whoever else gets hold of the code cannot redeem it. */
+/** Keeps a verifier here and sends its hash, so that another browser cannot redeem the code. */
 async function startSignIn(wishes = { return_to: `${location.origin}/` }) {
-  const verifier = base64url(crypto.getRandomValues(new Uint8Array(32)))
-  const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(verifier))
+  const { verifier, challenge } = await makeProof()
   sessionStorage.setItem('verifier', verifier)
-  const query = new URLSearchParams({ ...wishes, handoff_challenge: base64url(new Uint8Array(hash)) })
+  const query = new URLSearchParams({ ...wishes, handoff_challenge: challenge })
   location.assign(`${service}/sso/${workspace}/start?${query}`)
 }
 
@@ -75,15 +74,21 @@ function showError() {
   if (retry?.startsWith(`${service}/`)) document.querySelector('#retry').href = retry
 }
 
-/** A sign-in that ends in a report: of the saved configuration here; the body could be a draft of another. */
+/** Tests the saved configuration; the body could contain a draft of another. The verifier stays in this browser. */
 async function startTest() {
-  const test = await call('POST', `/v1/workspaces/${workspace}/sso-config/sign-in-tests`, {})
+  const { verifier, challenge } = await makeProof()
+  sessionStorage.setItem('test-verifier', verifier)
+  const test = await call('POST', `/v1/workspaces/${workspace}/sso-config/sign-in-tests`, { challenge })
   if (test?.startUrl) location.assign(test.startUrl)
 }
 
+/** Confirms the test with the code from the URL and the verifier, which only the browser that created the test has. */
 async function showTest() {
   const [of, id] = ['workspace', 'test'].map(name => encodeURIComponent(parameters.get(name) ?? ''))
-  const test = await call('GET', `/v1/workspaces/${of}/sso-config/sign-in-tests/${id}`)
+  const [code, verifier] = [parameters.get('code'), sessionStorage.getItem('test-verifier')]
+  history.replaceState(null, '', `${location.pathname}?workspace=${of}&test=${id}`)
+  const url = `/v1/workspaces/${of}/sso-config/sign-in-tests/${id}`
+  const test = code && verifier ? await call('POST', `${url}/confirm`, { code, verifier }) : await call('GET', url)
   if (!test?.report) return
   const { checks, claims, membership, role } = test.report
   const lines = [
@@ -121,6 +126,13 @@ async function call(method, path, body) {
   const { status, answer } = first.answer?.code === 'sso_required' ? await request(method, path, body) : first
   output.textContent = `${method} ${path}: ${status}\n${JSON.stringify(answer, null, 2) ?? ''}`
   return answer
+}
+
+/** A verifier and its S256 challenge (RFC 7636 section 4). */
+async function makeProof() {
+  const verifier = base64url(crypto.getRandomValues(new Uint8Array(32)))
+  const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(verifier))
+  return { verifier, challenge: base64url(new Uint8Array(hash)) }
 }
 
 function base64url(bytes) {

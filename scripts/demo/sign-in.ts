@@ -43,9 +43,17 @@ export async function failToSignIn(
 }
 
 /** A sign-in test goes the same way, and ends at its report. */
-export async function runSignInTest(world: World, narrator: Narrator, test: Walk): Promise<void> {
+/** @returns the code that the test page received */
+export async function runSignInTest(world: World, narrator: Narrator, test: Walk): Promise<string | null> {
   const { page } = await walk(world, narrator, test)
   narrator.expect(page.pathname === '/sso/test', 'the browser is on the page of the report')
+  return page.searchParams.get('code')
+}
+
+/** A verifier and its S256 challenge (RFC 7636 §4), as a front-end makes them. */
+export function makeProof(): { verifier: string; challenge: string } {
+  const verifier = randomBytes(32).toString('base64url')
+  return { verifier, challenge: createHash('sha256').update(verifier).digest('base64url') }
 }
 
 export function cookieHeader({ cookies }: Browser): { cookie: string } {
@@ -54,11 +62,8 @@ export function cookieHeader({ cookies }: Browser): { cookie: string } {
 
 async function walkToFrontEnd(world: World, narrator: Narrator, sub: string): Promise<Landing> {
   const { baseUrl, workspaceId, frontEnd } = world
-  const verifier = randomBytes(32).toString('base64url')
-  const query = new URLSearchParams({
-    return_to: `${frontEnd.origin}/`,
-    handoff_challenge: createHash('sha256').update(verifier).digest('base64url'),
-  })
+  const { verifier, challenge } = makeProof()
+  const query = new URLSearchParams({ return_to: `${frontEnd.origin}/`, handoff_challenge: challenge })
 
   const startUrl = `${baseUrl}/sso/${workspaceId}/start?${query.toString()}`
   return { ...(await walk(world, narrator, { startUrl, sub })), verifier }

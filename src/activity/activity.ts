@@ -25,6 +25,7 @@ export const actions = [
   'sso_credential.expired',
   'sso_sign_in_test.finished',
   'sso_sign_in_test.claims_shown',
+  'sso_sign_in_test.refused',
   'sso_enforcement.enabled',
   'sso_enforcement.lifted',
   'sso_enforcement.blocked',

@@ -357,6 +357,9 @@ export interface SsoSignInTestsTable {
   workspace_id: string
   id: string
   start_hash: Buffer
+  challenge: string
+  code_hash: Buffer | null
+  confirmed_at: string | null
   settings: unknown
   sealed_secret: Buffer | null
   config_version: number | null

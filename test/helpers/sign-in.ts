@@ -302,3 +302,14 @@ export async function expectSignedIn(
   t.equal(succeeded.length, 1)
   return { landing, memberId: signedIn, entries }
 }
+
+/** What a front-end keeps while a sign-in test runs: a verifier, and its challenge for the request that creates the test. */
+export function makeTestProof(): { verifier: string; challenge: string } {
+  const verifier = randomBytes(32).toString('base64url')
+  return { verifier, challenge: createHash('sha256').update(verifier).digest('base64url') }
+}
+
+/** The code that the test page received. */
+export function testCodeOf(location: string): string | undefined {
+  return new URL(location).searchParams.get('code') ?? undefined
+}

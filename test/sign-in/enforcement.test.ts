@@ -2,8 +2,9 @@ import t from 'tap'
 import { uuid7 } from '../../src/uuid7.ts'
 import { bearer, serviceHeaders, signToken } from '../helpers/app.ts'
 import { json, makeScriptedProvider } from '../helpers/scripted-provider.ts'
-import { entriesOf, makeBrowser, makeSignInWorld, type Acme } from '../helpers/sign-in.ts'
+import { entriesOf, makeBrowser, makeSignInWorld, type Acme, makeTestProof, testCodeOf } from '../helpers/sign-in.ts'
 
+const { verifier, challenge } = makeTestProof()
 const world = await makeSignInWorld(t)
 const { app, db } = world.test
 
@@ -119,10 +120,9 @@ t.test('a passed sign-in test of the own account proves as well as a sign-in', a
   const password = await byPassword(acme, 'owner@corp.example', 'owner')
   await makeCodes(acme, password)
   const test = async (user: object) => {
-    const made = (await send(acme, 'POST', { path: '/sso-config/sign-in-tests', headers: password })).json()
-    const browser = makeBrowser(world)
-    const start = await browser.get(made.startUrl)
-    await browser.get(world.idp.authorize(start.headers.location!, { user: { ...user } }))
+    const path = '/sso-config/sign-in-tests'
+    const made = (await send(acme, 'POST', { path, headers: password, payload: { challenge } })).json()
+    await goThrough(acme, { made, headers: password, user })
   }
   await test(users.ana)
   t.same(failures(await verdictOf(acme, password)), ['proven_sign_in'], "somebody else's account")
@@ -134,10 +134,9 @@ t.test('a passed sign-in test of the own account proves as well as a sign-in', a
 t.test('neither a sign-in nor a test by a configuration that was deleted proves the next one', async t => {
   const acme = await world.makeAcme()
   const owner = await signedIn(acme, users.olga)
-  const made = (await send(acme, 'POST', { path: '/sso-config/sign-in-tests', headers: owner })).json()
-  const browser = makeBrowser(world)
-  const start = await browser.get(made.startUrl)
-  await browser.get(world.idp.authorize(start.headers.location!, { user: { ...users.olga } }))
+  const path = '/sso-config/sign-in-tests'
+  const made = (await send(acme, 'POST', { path, headers: owner, payload: { challenge } })).json()
+  await goThrough(acme, { made, headers: owner, user: users.olga })
   await makeCodes(acme, owner)
   t.same(failures(await verdictOf(acme, owner)), [])
   const config = (await send(acme, 'GET', { path: '/sso-config', headers: owner })).json()
@@ -346,20 +345,30 @@ t.test('while enforced, a new secret is a candidate: the working one stays until
 t.test('while enforced, another issuer is a candidate until a sign-in test by it has passed', async t => {
   const { acme, owner } = await makeEnforced()
   const next = await makeScriptedProvider(t, { issuer: 'https://next.corp.example', network: world.network })
-  const draft = { issuer: next.issuer, clientId: 'assist-acme', clientSecret: 'acme-secret', externalIdClaim: null }
-  const made = (await send(acme, 'POST', { path: '/sso-config/sign-in-tests', headers: owner, payload: draft })).json()
-  const apply = () => send(acme, 'POST', { path: `/sso-config/sign-in-tests/${made.id}/apply`, headers: owner })
-  t.match((await apply()).json(), { status: 409, code: 'sign_in_test_unfinished' })
-  const browser = makeBrowser(world)
-  const start = await browser.get(made.startUrl)
-  await browser.get(next.authorize(start.headers.location!, { user: { ...users.olga, sub: 'n-olga' } }))
-  // Olga is linked at the issuer before; her own word links her here too.
-  t.match((await apply()).json(), { status: 409, code: 'sign_in_test_failed' })
-  await send(acme, 'POST', { path: `/sso-config/sign-in-tests/${made.id}/link`, headers: owner })
-  const again = (await send(acme, 'POST', { path: '/sso-config/sign-in-tests', headers: owner, payload: draft })).json()
-  const restart = await browser.get(again.startUrl)
-  await browser.get(next.authorize(restart.headers.location!, { user: { ...users.olga, sub: 'n-olga' } }))
-  const applied = await send(acme, 'POST', { path: `/sso-config/sign-in-tests/${again.id}/apply`, headers: owner })
+  const draft = {
+    challenge,
+    issuer: next.issuer,
+    clientId: 'assist-acme',
+    clientSecret: 'acme-secret',
+    externalIdClaim: null,
+  }
+  const path = '/sso-config/sign-in-tests'
+  const user = { ...users.olga, sub: 'n-olga' }
+  const made = (await send(acme, 'POST', { path, headers: owner, payload: draft })).json()
+  const use = (id: string, step: string) =>
+    send(acme, 'POST', { path: `${path}/${id}/${step}`, headers: owner, payload: { verifier } })
+  t.match((await use(made.id, 'apply')).json(), { status: 409, code: 'sign_in_test_unfinished' })
+  await goThrough(acme, { made, headers: owner, user, idp: next })
+  // Olga is linked at the previous issuer. She links the new account herself.
+  t.match((await use(made.id, 'apply')).json(), {
+    status: 409,
+    code: 'sign_in_test_failed',
+    detail: /Link the account/,
+  })
+  t.equal((await use(made.id, 'link')).statusCode, 200)
+  const again = (await send(acme, 'POST', { path, headers: owner, payload: draft })).json()
+  await goThrough(acme, { made: again, headers: owner, user, idp: next })
+  const applied = await use(again.id, 'apply')
   t.equal(applied.statusCode, 200, applied.body)
   const saved = (await send(acme, 'GET', { path: '/sso-config', headers: owner })).json()
   t.match(saved, { issuer: next.issuer, enforced: true })
@@ -492,3 +501,22 @@ t.test('lifting is for owners and back-ends, leaves an entry, and opens password
   const password = await byPassword(acme, 'owner@corp.example', 'owner')
   t.equal((await send(acme, 'GET', { path: '/members', headers: password })).statusCode, 200)
 })
+
+/** Runs a sign-in test in the browser that created it, and confirms it. */
+async function goThrough(
+  acme: Acme,
+  run: { made: NewTest; headers: Record<string, string>; user: object; idp?: typeof world.idp },
+) {
+  const { made, headers, user, idp = world.idp } = run
+  const browser = makeBrowser(world)
+  const start = await browser.get(made.startUrl)
+  const landing = (await browser.get(idp.authorize(start.headers.location!, { user: { ...user } }))).headers.location!
+  const payload = { code: testCodeOf(landing), verifier }
+  const confirmed = await send(acme, 'POST', { path: `/sso-config/sign-in-tests/${made.id}/confirm`, headers, payload })
+  if (confirmed.statusCode !== 200) throw new Error(landing + confirmed.body)
+}
+
+interface NewTest {
+  id: string
+  startUrl: string
+}

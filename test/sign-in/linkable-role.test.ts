@@ -8,11 +8,14 @@ import {
   makeBrowser,
   makeSignInWorld,
   type Acme,
+  makeTestProof,
+  testCodeOf,
 } from '../helpers/sign-in.ts'
 
 // Nobody hands out more than they have: an admin who sets by whom people are proven could have a provider of their own
 // call them the owner.
 
+const { verifier, challenge } = makeTestProof()
 const world = await makeSignInWorld(t)
 const { app, db } = world.test
 const theirs = await makeScriptedProvider(t, { issuer: 'https://idp.mallory.example', network: world.network })
@@ -126,29 +129,37 @@ t.test("a sign-in test of an admin neither proves nor links an owner; an owner's
   const acme = await world.makeAcme()
   const [admin, owner] = [await as('admin', acme), await as('owner', acme)]
   const run = async (ask: typeof admin, user: object, draft?: object) => {
-    const made = await ask('POST', '/sso-config/sign-in-tests', draft)
+    const made = await ask('POST', '/sso-config/sign-in-tests', { ...draft, challenge })
     const browser = makeBrowser({ test: world.test, idp: theirs })
     const location = (await browser.get(made.startUrl)).headers.location!
-    await browser.get(theirs.authorize(location, { user: { ...user } }))
-    return ask('GET', `/sso-config/sign-in-tests/${made.id}`)
+    const landing = (await browser.get(theirs.authorize(location, { user: { ...user } }))).headers.location!
+    return ask('POST', `/sso-config/sign-in-tests/${made.id}/confirm`, { code: testCodeOf(landing), verifier })
   }
   const posing = await run(admin, olga, own)
   t.match(posing, { status: 'failed', report: { membership: { decision: 'refuse' } } })
   t.match(posing.report.checks.at(-1), { name: 'membership', code: 'sso_not_confirmed', fix: /saves it/ })
-  t.match(await admin('POST', `/sso-config/sign-in-tests/${posing.id}/apply`), { code: 'sign_in_test_failed' })
+  t.match(await admin('POST', `/sso-config/sign-in-tests/${posing.id}/apply`, { verifier }), {
+    code: 'sign_in_test_failed',
+  })
 
   const passed = await run(admin, { ...ana, sub: 'm-bea', email: 'bea@corp.example' }, own)
-  t.match(await admin('POST', `/sso-config/sign-in-tests/${passed.id}/apply`), { notices: [/until an owner/] })
+  t.match(await admin('POST', `/sso-config/sign-in-tests/${passed.id}/apply`, { verifier }), {
+    notices: [/until an owner/],
+  })
   await refused(acme, olga, theirs)
   const linking = await run(owner, olga)
   t.match(linking.report.checks.at(-1), { code: 'sso_not_confirmed' })
-  t.match(await owner('POST', `/sso-config/sign-in-tests/${linking.id}/link`), { id: linking.id }, 'by their own word')
+  t.match(
+    await owner('POST', `/sso-config/sign-in-tests/${linking.id}/link`, { verifier }),
+    { id: linking.id },
+    'by their own word',
+  )
   await entersAs(acme, 'olga', { user: olga, idp: theirs })
   t.match(await owner('GET', '/sso-config'), { maxLinkableRole: 'admin' }, 'which speaks for nobody else')
 
   await owner('PATCH', '/sso-config', { issuer: world.idp.issuer, clientSecret: 'acme-secret' })
   const second = await run(admin, { ...ana, sub: 'm-bea', email: 'bea@corp.example' }, own)
-  t.match(await owner('POST', `/sso-config/sign-in-tests/${second.id}/apply`), { version: Number })
+  t.match(await owner('POST', `/sso-config/sign-in-tests/${second.id}/apply`, { verifier }), { version: Number })
   t.match(await owner('GET', '/sso-config'), { maxLinkableRole: 'owner' })
 })
 
@@ -296,10 +307,12 @@ t.test('an owner who enforces SSO confirms it, and no admin changes then what it
   const admin = await as('admin', acme)
   await admin('PATCH', '/sso-config', { externalIdClaim: 'sub' })
   const owner = await as('owner', acme)
-  const test = await owner('POST', '/sso-config/sign-in-tests')
+  const test = await owner('POST', '/sso-config/sign-in-tests', { challenge })
   const browser = makeBrowser(world)
-  await browser.get(world.idp.authorize((await browser.get(test.startUrl)).headers.location!, { user: olga }))
-  await owner('POST', `/sso-config/sign-in-tests/${test.id}/link`)
+  const location = (await browser.get(test.startUrl)).headers.location!
+  const tested = (await browser.get(world.idp.authorize(location, { user: olga }))).headers.location!
+  await owner('POST', `/sso-config/sign-in-tests/${test.id}/confirm`, { code: testCodeOf(tested), verifier })
+  await owner('POST', `/sso-config/sign-in-tests/${test.id}/link`, { verifier })
   const landing = await browser.signIn(acme, { user: olga })
   const { accessToken } = (await browser.redeem(landing.exchangeCode!)).json()
   const headers = { authorization: `Bearer ${accessToken}` }

@@ -2,7 +2,15 @@ import t from 'tap'
 import { sweepExpired } from '../../src/sign-in/sweep.ts'
 import { bearer, signToken } from '../helpers/app.ts'
 import { json, makeScriptedProvider, type AuthorizeOptions } from '../helpers/scripted-provider.ts'
-import { entriesOf, makeBrowser, makeSignInWorld, type Acme, type Browser } from '../helpers/sign-in.ts'
+import {
+  entriesOf,
+  makeBrowser,
+  makeSignInWorld,
+  makeTestProof,
+  testCodeOf,
+  type Acme,
+  type Browser,
+} from '../helpers/sign-in.ts'
 
 const world = await makeSignInWorld(t)
 const { app, db, config, log } = world.test
@@ -18,9 +26,14 @@ async function olgaOf(acme: Acme): Promise<Headers> {
 
 const olga = { sub: 'u-olga', email: 'owner@corp.example', email_verified: true, name: 'Olga Owner' }
 
+/** What the admin's front-end keeps, the same for each test here. */
+const { verifier, challenge } = makeTestProof()
+
+/** Creates a test with the challenge, or uses one with the verifier. */
 async function post(acme: Acme, path: string, { headers, payload }: { headers?: Headers; payload?: object } = {}) {
   const url = `${acme.url}/sso-config/sign-in-tests${path}`
-  return app.inject({ method: 'POST', url, headers: headers ?? (await olgaOf(acme)), ...(payload && { payload }) })
+  const body = path === '' ? { challenge, ...payload } : { verifier, ...payload }
+  return app.inject({ method: 'POST', url, headers: headers ?? (await olgaOf(acme)), payload: body })
 }
 
 const read = async (acme: Acme, id: string) =>
@@ -34,7 +47,10 @@ async function run(acme: Acme, { draft, idp = world.idp, browser = makeBrowser(w
   const location = start.headers.location!
   const callback = location.includes('/authorize?') ? idp.authorize(location, options) : undefined
   const landing = callback === undefined ? location : (await browser.get(callback)).headers.location!
+  const code = testCodeOf(landing)
+  if (code !== undefined) await post(acme, `/${made.id}/confirm`, { payload: { code } })
   return {
+    code,
     made,
     landing,
     callback,
@@ -73,9 +89,9 @@ t.beforeEach(() => {
 t.test('a test goes all the way and ends in a report: no session, no link, no member comes of it', async t => {
   const acme = await world.makeAcme()
   const before = await rowsOf(acme)
-  const { made, landing, test } = await run(acme, { user: olga })
+  const { made, landing, code, test } = await run(acme, { user: olga })
   t.match(made, { status: 'waiting', isDraft: false, configVersion: 1, report: null })
-  t.equal(landing, `https://app.assist.example/sso/test?workspace=${acme.workspaceId}&test=${made.id}`)
+  t.equal(landing, `https://app.assist.example/sso/test?workspace=${acme.workspaceId}&test=${made.id}&code=${code}`)
   t.same(await rowsOf(acme), before)
   t.match(test, { status: 'passed', finishedAt: String })
   t.match(test.report, {
@@ -269,7 +285,9 @@ t.test('an owner whose address nobody vouches for links their own account, and n
   const acme = await world.makeAcme()
   const silent = { ...olga, email_verified: undefined }
   const { made, checks } = await run(acme, { user: silent })
-  t.match(checks, { membership: { code: 'sso_identity_link_required', fix: /sign-in test and link its account/ } })
+  t.match(checks, {
+    membership: { result: 'warn', code: 'sso_identity_link_required', fix: /Link the account of this sign-in test/ },
+  })
   const service = await bearer({ scope: 'assist:workspaces' })
   t.match((await post(acme, `/${made.id}/link`, { headers: service })).json(), {
     status: 409,
@@ -290,10 +308,93 @@ t.test('an owner whose address nobody vouches for links their own account, and n
     report: { membership: { decision: 'known', isOwnAccount: true } },
   })
 
-  const second = await run(acme, { user: { sub: 'u-other', email: 'x@corp.example', email_verified: true } })
+  const second = await run(acme, { user: { ...olga, sub: 'u-other' } })
+  t.match(second.test.report.membership, { decision: 'link_required' })
   t.match((await post(acme, `/${second.made.id}/link`)).json(), { status: 409, code: 'sso_identity_conflict' })
+  await acme.configure({ autoProvision: true })
+  const stranger = await run(acme, { user: { sub: 'u-x', email: 'x@corp.example', email_verified: true } })
+  t.match(stranger.test, { status: 'passed', report: { membership: { decision: 'provision' } } })
+  t.match(
+    (await post(acme, `/${stranger.made.id}/link`)).json(),
+    { status: 409, code: 'sign_in_test_other_account' },
+    'an address that is not the member’s',
+  )
   const unproved = await run(acme, { error: 'access_denied' })
-  t.match((await post(acme, `/${unproved.made.id}/link`)).json(), { code: 'sign_in_test_unfinished' })
+  t.match((await post(acme, `/${unproved.made.id}/link`)).json(), { code: 'sign_in_test_failed' })
+})
+
+t.test('a start URL that another person opens links no account and shows no claims (n-oidc binding)', async t => {
+  const acme = await world.makeAcme()
+  const before = await rowsOf(acme)
+  const made = (await post(acme, '')).json()
+  // Mallory opens Olga's start URL and signs in with an account of her own that has Olga's address.
+  const mallory = makeBrowser(world)
+  const location = (await mallory.get(made.startUrl)).headers.location!
+  const callback = world.idp.authorize(location, { user: { ...olga, sub: 'u-mallory' } })
+  const landing = (await mallory.get(callback)).headers.location!
+  const code = testCodeOf(landing)!
+  t.match(code, /^tsc_/)
+
+  const test = await read(acme, made.id)
+  t.match(test, { status: 'unconfirmed', report: null })
+  for (const path of ['claims', 'link', 'apply']) {
+    t.match((await post(acme, `/${made.id}/${path}`)).json(), { status: 409, code: 'sign_in_test_unconfirmed' }, path)
+  }
+  const wrong = { status: 403, code: 'sign_in_test_other_browser' }
+  t.match((await post(acme, `/${made.id}/confirm`, { payload: { code: code.replace(/.$/, 'A') } })).json(), wrong)
+  const other = makeTestProof()
+  const byMallory = { payload: { code, verifier: other.verifier } }
+  t.match((await post(acme, `/${made.id}/confirm`, byMallory)).json(), wrong, 'the code without the verifier')
+  t.same(await rowsOf(acme), before)
+  const entries = await entriesOf(world.test, acme.workspaceId)
+  t.match(entries.at(-1), { action: 'sso_sign_in_test.refused', reason: 'sign_in_test_other_browser' })
+
+  t.equal((await post(acme, `/${made.id}/confirm`, { payload: { code } })).json().status, 'passed')
+  for (const path of ['claims', 'link', 'apply']) {
+    t.match((await post(acme, `/${made.id}/${path}`, { payload: { verifier: other.verifier } })).json(), wrong, path)
+  }
+  t.match((await read(acme, made.id)).report.membership, { isOwnAccount: true })
+  const twice = (await mallory.get(callback)).headers.location
+  t.equal(twice === landing || twice?.includes('sso_state_invalid'), true, 'a second delivery brings no other code')
+})
+
+t.test('an admin who sends a start URL to an owner reads no claims, links nothing and proves nothing', async t => {
+  const acme = await world.makeAcme()
+  const claims = { workspace: acme.workspaceId, role: 'admin', sub: 'assist-bea', email: 'bea@corp.example' }
+  const headers = { authorization: `Bearer ${await signToken(claims)}` }
+  const made = (await post(acme, '', { headers })).json()
+  const owner = makeBrowser(world)
+  const location = (await owner.get(made.startUrl)).headers.location!
+  const landing = (await owner.get(world.idp.authorize(location, { user: olga }))).headers.location!
+  t.ok(testCodeOf(landing), 'the code is in the browser of the owner, who has no verifier')
+  t.match(await read(acme, made.id), { status: 'unconfirmed', report: null })
+  for (const path of ['claims', 'link', 'apply']) {
+    t.match((await post(acme, `/${made.id}/${path}`, { headers })).json(), { code: 'sign_in_test_unconfirmed' }, path)
+  }
+  const guess = await post(acme, `/${made.id}/confirm`, { headers, payload: { code: 'tsc_guess' } })
+  t.match(guess.json(), { status: 403, code: 'sign_in_test_other_browser' })
+  t.notMatch(JSON.stringify(await entriesOf(world.test, acme.workspaceId)), /owner@corp|Olga Owner|u-olga/)
+  const landed = await makeBrowser(world).signIn(acme, { user: olga })
+  t.ok(landed.exchangeCode)
+  const { identities } = await rowsOf(acme)
+  t.match(identities, [{ subject: 'u-olga', member_id: acme.ids.olga }], 'the owner signs in as herself')
+})
+
+t.test('a sign-in test needs a challenge, and a verifier for each later step', async t => {
+  const acme = await world.makeAcme()
+  const headers = await olgaOf(acme)
+  const url = `${acme.url}/sso-config/sign-in-tests`
+  for (const payload of [{}, { challenge: 'short' }, { challenge: 'x'.repeat(44) }]) {
+    const refused = (await app.inject({ method: 'POST', url, headers, payload })).json()
+    t.match(refused, { status: 400, code: 'invalid', errors: [{ pointer: '/challenge' }] })
+  }
+  const made = (await post(acme, '')).json()
+  for (const path of ['claims', 'link', 'apply']) {
+    const refused = await app.inject({ method: 'POST', url: `${url}/${made.id}/${path}`, headers, payload: {} })
+    t.match(refused.json(), { status: 400, errors: [{ pointer: '/verifier' }] }, path)
+  }
+  const early = await post(acme, `/${made.id}/confirm`, { payload: { code: 'tsc_early' } })
+  t.match(early.json(), { status: 409, code: 'sign_in_test_unfinished' })
 })
 
 t.test('a draft that has passed is saved as it was proved; one that has not is refused', async t => {
@@ -351,8 +452,9 @@ t.test('tests are of their workspace, and gone after a week', async t => {
   const [acme, globex] = [await world.makeAcme(), await world.makeAcme()]
   const { made } = await run(acme, { user: olga })
   t.match(await read(globex, made.id), { status: 404 })
-  for (const path of ['claims', 'link', 'apply']) {
-    t.match((await post(globex, `/${made.id}/${path}`)).json(), { status: 404 }, path)
+  for (const path of ['confirm', 'claims', 'link', 'apply']) {
+    const payload = path === 'confirm' ? { code: 'tsc_x' } : {}
+    t.match((await post(globex, `/${made.id}/${path}`, { payload })).json(), { status: 404 }, path)
   }
   await db
     .updateTable('sso_sign_in_tests')

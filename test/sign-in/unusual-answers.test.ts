@@ -7,6 +7,8 @@ import {
   makeBrowser,
   makeSignInWorld,
   type Acme,
+  makeTestProof,
+  testCodeOf,
 } from '../helpers/sign-in.ts'
 
 /** What providers, portals and strangers send beyond the cases that have an id: other types, encodings, orders and sizes. */
@@ -175,18 +177,23 @@ t.test('a sign-in test shows whatever a claim is, and its report can be stored',
     blank: '',
   }
   idp.script.claims = claims => ({ ...claims, ...odd })
-  const { id, startUrl } = (await app.inject({ method: 'POST', url: tests, headers: acme.headers, payload: {} })).json()
+  const { verifier, challenge } = makeTestProof()
+  const created = { method: 'POST', url: tests, headers: acme.headers, payload: { challenge } } as const
+  const { id, startUrl } = (await app.inject(created)).json()
   const browser = makeBrowser(world)
   const start = await browser.get(startUrl)
   const end = await browser.get(idp.authorize(start.headers.location!))
   t.match(end.headers.location, '/sso/test?')
-  const { status, report } = (await app.inject({ url: `${tests}/${id}`, headers: acme.headers })).json()
+  const use = (step: string, payload: object) =>
+    app.inject({ method: 'POST', url: `${tests}/${id}/${step}`, headers: acme.headers, payload })
+  const confirmation = { code: testCodeOf(end.headers.location!), verifier }
+  const { status, report } = (await use('confirm', confirmation)).json()
   t.equal(status, 'passed')
   const shown = Object.fromEntries(
     report.claims.map((each: { name: string; value: string }) => [each.name, each.value]),
   )
   t.match(shown, { name: `${smile}… (6 characters)`, nickname: '… (1 characters)', email: 'a…@corp.example' })
-  const claims = await app.inject({ method: 'POST', url: `${tests}/${id}/claims`, headers: acme.headers })
+  const claims = await use('claims', { verifier })
   t.match(claims.json().claims, { name: `${smile} Ana`, nickname: '\0' })
 })
 

@@ -353,7 +353,7 @@ t.test(
 t.test('the test says check by check what is right and what to change, of the saved settings or a draft', async t => {
   const { app, put, good, url, headers, actions, db, workspaceId } = await makeWorld()
   const run = async (payload?: object) =>
-    (await app.inject({ method: 'POST', url: `${url}/test`, headers, ...(payload && { payload }) })).json()
+    (await app.inject({ method: 'POST', url: `${url}/check`, headers, ...(payload && { payload }) })).json()
   t.match(await run(), { status: 404, code: 'sso_not_configured' })
   const draft = await run({ issuer: good.issuer })
   t.match(draft, { passed: true, issuer: good.issuer })
@@ -396,7 +396,7 @@ t.test('oidc-mt-007: an admin of another workspace gets 404 for each way in, and
     ['PUT', url, good],
     ['PATCH', url, { enabled: false }],
     ['DELETE', url],
-    ['POST', `${url}/test`, {}],
+    ['POST', `${url}/check`, {}],
   ] as const) {
     const reply = await test.app.inject({ method, url: at, headers, ...(payload && { payload }) })
     t.match(reply.json(), { status: 404, code: 'not_found' })

@@ -1,4 +1,4 @@
-import { hash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { insertEntrySql } from '../../activity/activity.ts'
@@ -10,6 +10,7 @@ import type { SecretBox } from '../../secret-box.ts'
 import { signInConfigSql, type SignInConfigRow } from '../../sso/config/sso-config.ts'
 import type { StartRequest } from './front-end.ts'
 import { tooMany } from './rate-limit.ts'
+import { s256 } from '../../opaque-token.ts'
 
 /** A started sign-in. All of it is in the database: any replica can finish what another began. */
 export interface SignInAttempt extends StartRequest {
@@ -42,10 +43,6 @@ export function makeAttemptSecrets(): AttemptSecrets {
   const text = (index: number) => random.toString('base64url', 32 * index, 32 * (index + 1))
   const codeVerifier = text(3)
   return { state: text(0), browserSecret: text(1), nonce: text(2), codeVerifier, codeChallenge: s256(codeVerifier) }
-}
-
-export function s256(verifier: string): string {
-  return hash('sha256', verifier, 'base64url')
 }
 
 function verifierContext(workspaceId: string, stateHash: Buffer): string {
@@ -246,8 +243,8 @@ export async function takeAttempt(
 export type AttemptOutcome =
   | { outcome: 'signed_in'; exchangeCode: string }
   | { outcome: 'restarted' }
-  /** A sign-in test has its report. */
-  | { outcome: 'tested' }
+  /** A sign-in test has its report. `testCode` lets the creator's browser confirm it; absent when no person signed in. */
+  | { outcome: 'tested'; testCode?: string | undefined }
   | { outcome: ErrorCode; entryId: number | null }
 
 const findOutcome = prepared<
@@ -275,16 +272,20 @@ export async function awaitOutcome(db: Db, box: SecretBox, attempt: SignInAttemp
     if (row?.outcome === 'signed_in' && row.code) {
       return { outcome: 'signed_in', exchangeCode: box.open(row.code, outcomeContext(workspaceId, stateHash)) }
     }
-    if (row?.outcome === 'restarted' || row?.outcome === 'tested') return { outcome: row.outcome }
+    if (row?.outcome === 'restarted') return { outcome: 'restarted' }
+    if (row?.outcome === 'tested') {
+      const testCode = row.code ? box.open(row.code, outcomeContext(workspaceId, stateHash)) : undefined
+      return { outcome: 'tested', testCode }
+    }
     if (row?.outcome) return { outcome: row.outcome as ErrorCode, entryId: row.entryId }
     await sleep(pause)
   }
   throw new AttemptRefusal('sso_state_invalid', 'first_delivery_unfinished', attempt)
 }
 
-/** The exchange code as the attempt keeps it for a second delivery. */
-export function sealOutcomeCode(box: SecretBox, attempt: SignInAttempt, exchangeCode: string): Buffer {
-  return box.seal(exchangeCode, outcomeContext(attempt.workspaceId, attempt.stateHash))
+/** The code that an attempt ended with, sealed for a second delivery of the same callback. */
+export function sealOutcomeCode(box: SecretBox, attempt: SignInAttempt, code: string): Buffer {
+  return box.seal(code, outcomeContext(attempt.workspaceId, attempt.stateHash))
 }
 
 /** Notes that an attempt was begun anew. */

@@ -42,6 +42,13 @@ export function signInTestUrl(config: Config, { workspaceId, id }: { workspaceId
   return url.href
 }
 
+/** The same page after a person signed in, with the code that confirms the test. */
+export function testedUrl(signInTestPage: string, testCode: string | undefined): string {
+  const url = new URL(signInTestPage)
+  if (testCode !== undefined) url.searchParams.set('code', testCode)
+  return url.href
+}
+
 export interface InitiatedStart {
   workspaceId: string
   /** As a StartRequest has it. */

@@ -5,7 +5,7 @@ import { checkResponseIssuer, readAuthorizationResponse } from '../../oidc/autho
 import type { ProvenSignIn } from '../../oidc/provider.ts'
 import { openSignInConfig } from '../../sso/config/sso-config.ts'
 import { checkAuthentication } from '../attempt/authentication.ts'
-import { failedUrl, signedInUrl, startUrl } from '../attempt/front-end.ts'
+import { failedUrl, signedInUrl, startUrl, testedUrl } from '../attempt/front-end.ts'
 import { AttemptRefusal, awaitOutcome, recordSignInRefusal, recordRestart, takeAttempt } from '../attempt/attempts.ts'
 import type { AttemptOutcome, SignInAttempt } from '../attempt/attempts.ts'
 import { finishSignInTest } from '../sign-in-test/run-sign-in-test.ts'
@@ -51,8 +51,8 @@ export async function finishSignIn(dependencies: AttemptDependencies, callback: 
   if (kind === 'repeated') return endWith(await awaitOutcome(db, box, attempt))
   if (attempt.signInTestId !== null) {
     const { signInTestId } = attempt
-    await finishSignInTest(dependencies, { attempt, signInTestId, response, requestId: visitor.requestId })
-    return endWith({ outcome: 'tested' })
+    const answered = { attempt, signInTestId, response, requestId: visitor.requestId }
+    return endWith({ outcome: 'tested', testCode: await finishSignInTest(dependencies, answered) })
   }
   let proven: ProvenSignIn | undefined
   try {
@@ -108,7 +108,7 @@ function outcomeUrl(
   { attempt, outcome, visitor }: { attempt: SignInAttempt; outcome: AttemptOutcome; visitor: Visitor },
 ): string {
   if ('exchangeCode' in outcome) return signedInUrl(config, attempt.returnTo, outcome.exchangeCode)
-  if (outcome.outcome === 'tested') return attempt.returnTo
+  if ('testCode' in outcome) return testedUrl(attempt.returnTo, outcome.testCode)
   if (!('entryId' in outcome)) return startUrl(config, attempt, { restarts: attempt.restarts + 1 })
   const ref = outcome.entryId === null ? visitor.requestId : String(outcome.entryId)
   return failedUrl(config, { code: outcome.outcome, ref, start: attempt })

@@ -5,7 +5,7 @@ import { prepared } from '../../db/prepared.ts'
 import { AppError } from '../../errors.ts'
 import type { Session } from '../../members/sessions.ts'
 import { makeOpaqueToken, readOpaqueToken } from '../../opaque-token.ts'
-import { s256 } from '../attempt/attempts.ts'
+import { s256 } from '../../opaque-token.ts'
 
 interface RedeemValues {
   workspaceId: string

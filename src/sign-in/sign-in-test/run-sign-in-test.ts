@@ -1,4 +1,5 @@
 import { AppError } from '../../errors.ts'
+import { makeOpaqueToken } from '../../opaque-token.ts'
 import type { AuthorizationResponse, IdTokenClaims, ProvenSignIn } from '../../oidc/provider.ts'
 import {
   findStartedTest,
@@ -11,7 +12,7 @@ import { authenticationParameters, checkAuthentication, readSessionExpiry } from
 import type { AuthenticationCheck } from '../attempt/authentication.ts'
 import { signInTestUrl } from '../attempt/front-end.ts'
 import { readPerson } from '../linking/linking.ts'
-import { makeAttemptSecrets, saveAttempt, type SignInAttempt } from '../attempt/attempts.ts'
+import { makeAttemptSecrets, saveAttempt, sealOutcomeCode, type SignInAttempt } from '../attempt/attempts.ts'
 import { proveSignIn } from '../admission/prove-sign-in.ts'
 import { rehearse } from './rehearse.ts'
 import { beginAt, type AttemptDependencies, type StartedSignIn } from '../attempt/start-sign-in.ts'
@@ -69,29 +70,38 @@ export interface AnsweredTest {
   requestId: string
 }
 
-/** Goes all the way of a sign-in, and ends it in a report: no session, no member, no identity comes of it. */
-export async function finishSignInTest(dependencies: AttemptDependencies, answered: AnsweredTest): Promise<void> {
+/**
+ * Runs a whole sign-in and ends it in a report. Creates no session, member or identity.
+ * @returns the code with which the creator's browser confirms the test; undefined when no person signed in
+ */
+export async function finishSignInTest(
+  dependencies: AttemptDependencies,
+  answered: AnsweredTest,
+): Promise<string | undefined> {
   const { db, box } = dependencies
   const { attempt, signInTestId: id, requestId } = answered
   const { workspaceId, stateHash } = attempt
   const test = await findStartedTest(db, box, { workspaceId, id })
-  const finished = { ...(await run(dependencies, test, answered)), ...keyOf(test), requestId }
+  const result = await run(dependencies, test, answered)
+  const code = result.subject === undefined ? undefined : makeOpaqueToken('tsc', workspaceId)
+  const finished = { ...result, ...keyOf(test), codeHash: code?.hash, requestId }
   await db.transaction().execute(async trx => {
     await finishTest(trx, box, finished)
     await trx
       .updateTable('sign_in_attempts')
-      .set({ outcome: 'tested' })
+      .set({ outcome: 'tested', outcome_code: code ? sealOutcomeCode(box, attempt, code.token) : null })
       .where('workspace_id', '=', workspaceId)
       .where('state_hash', '=', stateHash)
       .execute()
   })
+  return code?.token
 }
 
 function keyOf({ workspaceId, id }: StartedSignInTest) {
   return { workspaceId, id }
 }
 
-type Result = Omit<FinishedTest, 'workspaceId' | 'id' | 'requestId'>
+type Result = Omit<FinishedTest, 'workspaceId' | 'id' | 'requestId' | 'codeHash'>
 
 async function run(
   dependencies: AttemptDependencies,
@@ -115,6 +125,7 @@ async function run(
     passed: report.checks.every(check => check.result !== 'fail'),
     report,
     claims: { ...proven.claims, ...(proven.contact.source === 'userinfo' && { userinfo: proven.contact }) },
+    emailKey: tested.person.email?.key,
     subject: proven.claims.sub,
     memberId: outcome instanceof AppError || outcome.linkedBy === 'provisioned' ? undefined : outcome.memberId,
   }

@@ -36,7 +36,7 @@ export interface SignInTestReport {
   /** Absent where the sign-in did not come so far. */
   domain: { name: string; isListed: boolean; isProved: boolean } | null
   membership: {
-    decision: 'known' | 'link' | 'provision' | 'refuse'
+    decision: 'known' | 'link' | 'link_required' | 'provision' | 'refuse'
     memberId: string | null
     /** On whose word. */
     trust: string | null

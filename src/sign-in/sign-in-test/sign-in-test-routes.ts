@@ -5,28 +5,63 @@ import { actorOf } from '../../http/admin-auth.ts'
 import { id, workspaceParams } from '../../http/params.ts'
 import { problemResponses } from '../../http/problem.ts'
 import { ifMatchHeader } from '../../http/versions.ts'
-import { applySignInTest, createSignInTest, getSignInTest, linkTestedAccount, showClaims } from './sign-in-tests.ts'
+import {
+  applySignInTest,
+  confirmSignInTest,
+  createSignInTest,
+  getSignInTest,
+  linkTestedAccount,
+  showClaims,
+} from './sign-in-tests.ts'
 import type { SsoDependencies } from '../../sso/saving/save-sso-config.ts'
 import { secret, secretExpiresAt, settings } from '../../sso/config/sso-schemas.ts'
 
 const { enabled: _enabled, relinkByEmailUntil: _until, ...tested } = settings
 
 const draft = z
-  .strictObject({ ...tested, clientSecret: secret, clientSecretExpiresAt: secretExpiresAt })
-  .partial()
+  .strictObject({
+    challenge: z
+      .string()
+      .regex(/^[A-Za-z0-9_-]{43}$/, 'must be the S256 challenge of a verifier: 43 base64url characters')
+      .meta({
+        description:
+          'S256 of a verifier that your front-end keeps (RFC 7636 §4.2). It binds the test to the browser that creates it: `confirm`, `claims`, `link` and `apply` need the verifier.',
+        example: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM',
+      }),
+    ...z.object({ ...tested, clientSecret: secret, clientSecretExpiresAt: secretExpiresAt }).partial().shape,
+  })
   .refine(body => body.clientSecret !== undefined || body.clientSecretExpiresAt === undefined, {
     path: ['clientSecretExpiresAt'],
     message: 'belongs to a clientSecret',
   })
-  .nullish()
   .meta({
-    description: 'Settings to test before they are saved; what is left out is as it is saved. Absent: the saved ones',
+    description:
+      'The challenge, and the settings to test before they are saved. Absent settings are taken from the saved ones',
     example: {
+      challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM',
       issuer: 'https://idp.example.com',
       clientId: '0oa1b2c3d4',
       clientSecret: 'the secret that the provider shows',
     },
   })
+
+const verifier = z
+  .string()
+  .regex(/^[A-Za-z0-9._~-]{43,128}$/, 'must be 43 to 128 unreserved characters (RFC 7636 section 4.1)')
+  .meta({
+    description: 'The verifier of the challenge that the test was created with',
+    example: 'dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk',
+  })
+
+const proof = z.strictObject({ verifier })
+
+const confirmation = z.strictObject({
+  verifier,
+  code: z.string().max(200).meta({
+    description: 'From the URL of the test page (FRONTEND_SIGN_IN_TEST_PATH), in the browser that signed in',
+    example: 'tsc_AZCmyI8AcACAAAAAAAAAAd2Yp0gKqkqGv4C5a9n1rQx7sT3uVwXyZ0123456789ab',
+  }),
+})
 
 const check = z.object({
   name: z.string().meta({ example: 'client_authentication' }),
@@ -55,7 +90,7 @@ const report = z.object({
   }),
   membership: z
     .object({
-      decision: z.enum(['known', 'link', 'provision', 'refuse']),
+      decision: z.enum(['known', 'link', 'link_required', 'provision', 'refuse']),
       memberId: z.uuid().nullable(),
       trust: z.string().nullable().meta({ description: 'On whose word' }),
       isOwnAccount: z.boolean().meta({ description: 'Of the admin who made the test' }),
@@ -72,7 +107,9 @@ const report = z.object({
 
 const testShape = {
   id: z.uuid(),
-  status: z.enum(['waiting', 'running', 'passed', 'failed', 'expired']),
+  status: z.enum(['waiting', 'running', 'unconfirmed', 'passed', 'failed', 'expired']).meta({
+    description: '`unconfirmed`: a person signed in; the report is available after `confirm`',
+  }),
   isDraft: z.boolean().meta({ description: 'Of settings that were not saved when it was made' }),
   settings: z.object(settings),
   configVersion: z.number().int().nullable().meta({
@@ -90,7 +127,8 @@ const newSignInTest = z
   .object({
     ...testShape,
     startUrl: z.url().meta({
-      description: 'Open it in your browser, once: it ends at FRONTEND_SIGN_IN_TEST_PATH with workspace and test',
+      description:
+        'Open it in your own browser, once. It ends at FRONTEND_SIGN_IN_TEST_PATH with workspace, test and code',
     }),
   })
   .meta({ id: 'NewSignInTest' })
@@ -135,10 +173,12 @@ export const signInTestRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { 
     },
     async (request, reply) => {
       const { workspaceId } = request.params
-      const given = Object.fromEntries(Object.entries(request.body ?? {}).filter(([, value]) => value !== undefined))
+      const { challenge, ...settingsGiven } = request.body
+      const given = Object.fromEntries(Object.entries(settingsGiven).filter(([, value]) => value !== undefined))
       const test = await createSignInTest(dependencies, {
         workspaceId,
         draft: given,
+        challenge,
         actor: actorOf(request),
       })
       return reply.code(201).header('cache-control', 'no-store').send(test)
@@ -160,22 +200,44 @@ export const signInTestRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { 
   )
 
   app.post(
+    `${url}/:signInTestId/confirm`,
+    {
+      schema: {
+        ...shared,
+        params,
+        operationId: 'confirmSignInTest',
+        summary: 'Confirm that the browser that created a sign-in test is the one that signed in',
+        description:
+          'Returns the test with its report. Without this step a start URL that another person opened would show their claims or link their account (RFC 9700 §4.7). A test that failed before a person signed in needs no confirmation.',
+        body: confirmation,
+        response: {
+          200: signInTest,
+          ...problemResponses('sign_in_test_unfinished', 'sign_in_test_other_browser'),
+        },
+      },
+    },
+    async request => confirmSignInTest(db, { ...keyOf(request.params), ...request.body, actor: actorOf(request) }),
+  )
+
+  app.post(
     `${url}/:signInTestId/claims`,
     {
       schema: {
         ...shared,
         params,
+        body: proof,
         operationId: 'showSignInTestClaims',
         summary: 'The claims of a sign-in test as they were sent; each look is an entry',
         response: {
           200: z.object({ claims: z.record(z.string(), z.unknown()) }),
-          ...problemResponses('sign_in_test_unfinished'),
+          ...problemResponses('sign_in_test_unfinished', 'sign_in_test_unconfirmed', 'sign_in_test_other_browser'),
         },
       },
     },
     async (request, reply) => {
       reply.header('cache-control', 'no-store')
-      return { claims: await showClaims(db, box, { ...keyOf(request.params), actor: actorOf(request) }) }
+      const shown = { ...keyOf(request.params), ...request.body, actor: actorOf(request) }
+      return { claims: await showClaims(db, box, shown) }
     },
   )
 
@@ -186,14 +248,25 @@ export const signInTestRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { 
         ...shared,
         params,
         operationId: 'linkSignInTest',
-        summary: 'Link the account of a sign-in test to yourself, who made it',
+        summary: 'Link the account of a passed sign-in test to yourself',
+        description:
+          'The test must be yours, confirmed and passed, and the e-mail address of the account must be your address in the workspace.',
+        body: proof,
         response: {
           200: signInTest,
-          ...problemResponses('admin_not_member', 'sign_in_test_unfinished', 'sso_identity_conflict'),
+          ...problemResponses(
+            'admin_not_member',
+            'sign_in_test_unfinished',
+            'sign_in_test_unconfirmed',
+            'sign_in_test_other_browser',
+            'sign_in_test_failed',
+            'sign_in_test_other_account',
+            'sso_identity_conflict',
+          ),
         },
       },
     },
-    async request => linkTestedAccount(db, { ...keyOf(request.params), actor: actorOf(request) }),
+    async request => linkTestedAccount(db, box, { ...keyOf(request.params), ...request.body, actor: actorOf(request) }),
   )
 
   app.post(
@@ -206,11 +279,14 @@ export const signInTestRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { 
         summary: 'Save the draft that a sign-in test has proved, its secret included',
         description: 'While SSO is enforced, this is the way to another issuer, client id or way of authenticating.',
         headers: ifMatchHeader,
+        body: proof,
         response: {
           200: z.object({ version: z.number().int(), notices: z.array(z.string()) }),
           ...problemResponses(
             ...draftCodes,
             'sign_in_test_unfinished',
+            'sign_in_test_unconfirmed',
+            'sign_in_test_other_browser',
             'sign_in_test_failed',
             'sso_enforced',
             'version_conflict',
@@ -221,7 +297,7 @@ export const signInTestRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { 
     },
     async request => {
       const expectedVersion = request.headers['if-match']
-      const applied = { ...keyOf(request.params), expectedVersion, actor: actorOf(request) }
+      const applied = { ...keyOf(request.params), ...request.body, expectedVersion, actor: actorOf(request) }
       const { stored, notices } = await applySignInTest(dependencies, applied)
       return { version: stored.version, notices }
     },

@@ -1,12 +1,12 @@
 import { isDeepStrictEqual } from 'node:util'
 import { sql } from 'kysely'
-import { recordActivity } from '../../activity/activity.ts'
+import { recordActivity, recordRefusal } from '../../activity/activity.ts'
 import type { Actor } from '../../actor.ts'
 import type { Db, Trx } from '../../db/database.ts'
 import { AppError } from '../../errors.ts'
 import { findActingMember, getActingMember } from '../../members/acting-member.ts'
 import { linkIdentity } from '../../members/identities.ts'
-import { makeOpaqueToken, readOpaqueToken } from '../../opaque-token.ts'
+import { makeOpaqueToken, readOpaqueToken, s256 } from '../../opaque-token.ts'
 import { uuid7 } from '../../uuid7.ts'
 import { checkDomainsFit, checkDomainsFree, parseAllowedDomains } from '../../sso/config/allowed-domains.ts'
 import { openCredentials } from '../../sso/credentials/client-credentials.ts'
@@ -39,12 +39,14 @@ export interface SignInTestKey {
 /** A sign-in that ends in a report. */
 export interface SignInTest {
   id: string
-  status: 'waiting' | 'running' | 'passed' | 'failed' | 'expired'
+  /** `unconfirmed`: a person signed in, and the browser that created the test has not yet presented the code. */
+  status: 'waiting' | 'running' | 'unconfirmed' | 'passed' | 'failed' | 'expired'
   /** Of settings that are not saved. */
   isDraft: boolean
   settings: SsoSettings
   /** The version of the saved configuration that it tests, or was saved as. */
   configVersion: number | null
+  /** Null until the test is confirmed, because the report is about the person who signed in. */
   report: SignInTestReport | null
   createdAt: string
   expiresAt: string
@@ -73,12 +75,19 @@ function claimsContext({ workspaceId, id }: SignInTestKey): string {
 /**
  * Prepares a test of the saved configuration or, with a draft, of one that is not saved. A draft's issuer and domains are
  * checked as when saving.
+ * @param challenge S256 of a verifier that stays in the creator's browser. The test belongs to that browser: a start URL that
+ *   another person opens must neither show their claims nor link their account (RFC 9700 §4.7).
  * @throws {AppError} `sso_not_configured` where neither says enough; `sso_issuer_*`, `sso_discovery_*`, `sso_domain_*`,
  *   `sso_secret_missing`
  */
 export async function createSignInTest(
   dependencies: SsoDependencies & { config: { publicUrl: string } },
-  { workspaceId, draft, actor }: { workspaceId: string; draft: SignInTestDraft; actor: Actor },
+  {
+    workspaceId,
+    draft,
+    challenge,
+    actor,
+  }: { workspaceId: string; draft: SignInTestDraft; challenge: string; actor: Actor },
 ): Promise<NewSignInTest> {
   const { db, box, config } = dependencies
   const stored = await findSsoConfig(db, workspaceId)
@@ -96,6 +105,7 @@ export async function createSignInTest(
       workspace_id: workspaceId,
       id: key.id,
       start_hash: hash,
+      challenge,
       settings: JSON.stringify(settings),
       sealed_secret: secret ? box.seal(JSON.stringify(secret satisfies DraftSecret), secretContext(key)) : null,
       config_version: isSaved ? stored.version : null,
@@ -182,26 +192,100 @@ const columns = [
   'started_at as startedAt',
   'finished_at as finishedAt',
   'is_draft as isDraft',
+  'confirmed_at as confirmedAt',
+  'subject',
 ] as const
 
 /** @throws {AppError} `not_found` */
 export async function getSignInTest(db: Db, { workspaceId, id }: SignInTestKey): Promise<SignInTest> {
-  const { passed, startedAt, ...row } = await db
+  const { passed, startedAt, confirmedAt, subject, ...row } = await db
     .selectFrom('sso_sign_in_tests')
     .select(columns)
     .where('workspace_id', '=', workspaceId)
     .where('id', '=', id)
     .executeTakeFirstOrThrow(
-      () => new AppError('not_found', 'There is no such sign-in test. They are kept for a week.'),
+      () => new AppError('not_found', 'No sign-in test has this id. Sign-in tests are kept for a week.'),
     )
   const isOver = Date.parse(row.expiresAt) <= Date.now()
   const unfinished = isOver ? 'expired' : startedAt === null ? 'waiting' : 'running'
+  const test = { ...row, settings: row.settings as SsoSettings }
+  // A test that failed before a person was known says nothing about anyone.
+  if (subject !== null && confirmedAt === null) return { ...test, status: 'unconfirmed', report: null }
   return {
-    ...row,
+    ...test,
     status: passed === null ? unfinished : passed ? 'passed' : 'failed',
-    settings: row.settings as SsoSettings,
     report: row.report as SignInTestReport | null,
   }
+}
+
+/** What proves that a request comes from the browser that created a test. */
+export interface CreatorProof {
+  verifier: string
+  actor: Actor
+}
+
+/**
+ * Confirms a finished test: the creator's browser presents its verifier and the code that the browser which signed in
+ * received. Only then are report, claims and account available, because only then are both the same person's.
+ * @returns the test with its report
+ * @throws {AppError} `not_found`; `sign_in_test_unfinished`; `sign_in_test_other_browser`, which is recorded
+ */
+export async function confirmSignInTest(
+  db: Db,
+  { workspaceId, id, code, verifier, actor }: SignInTestKey & CreatorProof & { code: string },
+): Promise<SignInTest> {
+  const hash = readOpaqueToken('tsc', code)?.hash ?? null
+  const confirmed = await db
+    .updateTable('sso_sign_in_tests')
+    .set({ confirmed_at: sql`coalesce(confirmed_at, now())` })
+    .where('workspace_id', '=', workspaceId)
+    .where('id', '=', id)
+    .where('code_hash', '=', hash)
+    .where('challenge', '=', s256(verifier))
+    .executeTakeFirst()
+  const test = await getSignInTest(db, { workspaceId, id })
+  if (confirmed.numUpdatedRows > 0n) return test
+  if (test.status === 'waiting' || test.status === 'running' || test.status === 'expired') {
+    throw new AppError('sign_in_test_unfinished', 'The test has not finished. Open its startUrl and sign in first.')
+  }
+  return throwOtherBrowser(db, { workspaceId, id, actor })
+}
+
+/**
+ * Requires a confirmed test and its verifier.
+ * @throws {AppError} `not_found`; `sign_in_test_unfinished`; `sign_in_test_unconfirmed`; `sign_in_test_other_browser`
+ */
+async function getConfirmedTest(
+  db: Db,
+  { verifier, actor, ...key }: SignInTestKey & CreatorProof,
+): Promise<SignInTest> {
+  const test = await getSignInTest(db, key)
+  const { challenge } = await db
+    .selectFrom('sso_sign_in_tests')
+    .select('challenge')
+    .where('workspace_id', '=', key.workspaceId)
+    .where('id', '=', key.id)
+    .executeTakeFirstOrThrow()
+  if (challenge !== s256(verifier)) return throwOtherBrowser(db, { ...key, actor })
+  if (test.status === 'unconfirmed') {
+    throw new AppError(
+      'sign_in_test_unconfirmed',
+      'Confirm the test first (POST …/confirm): present the code that the test page received and the verifier.',
+    )
+  }
+  return test
+}
+
+/** Records the attempt to use a test from another browser, and throws. */
+async function throwOtherBrowser(db: Db, { workspaceId, id, actor }: SignInTestKey & { actor: Actor }): Promise<never> {
+  const reason = 'sign_in_test_other_browser'
+  const target = { type: 'sso_sign_in_test', id }
+  await recordRefusal(db, { workspaceId, action: 'sso_sign_in_test.refused', reason, actor, target })
+  throw new AppError(
+    reason,
+    'Code or verifier do not belong to this sign-in test. Only the browser that created a test can use its result, ' +
+      'and only after signing in itself. Create a new test and open its startUrl in your own browser.',
+  )
 }
 
 /** A test that its start URL has opened. */
@@ -300,23 +384,37 @@ async function unsavedConfig(db: Db, workspaceId: string) {
 export interface FinishedTest extends SignInTestKey {
   passed: boolean
   report: SignInTestReport
-  /** Of the verified ID token; absent where there was none. */
+  /** Of the verified ID token; absent when there was none. */
   claims?: Record<string, unknown> | undefined
+  /** Comparison key of the person's e-mail address. */
+  emailKey?: string | undefined
+  /** Hash of the code for the browser that signed in. */
+  codeHash?: Buffer | undefined
   subject?: string | undefined
   memberId?: string | undefined
   requestId: string
 }
 
-/** Ends a test with its report. One that has ended stays as it is. */
+/** What is kept of the person, sealed. */
+interface Kept {
+  claims: Record<string, unknown>
+  emailKey?: string | undefined
+}
+
+/** Ends a test with its report. A test that has already ended does not change. */
 export async function finishTest(trx: Trx, box: SecretBox, finished: FinishedTest): Promise<void> {
-  const { workspaceId, id, passed, report, claims, subject, memberId, requestId } = finished
+  const { workspaceId, id, passed, report, claims, emailKey, codeHash, subject, memberId, requestId } = finished
   const written = await trx
     .updateTable('sso_sign_in_tests')
     .set({
       finished_at: sql`now()`,
       passed,
       report: JSON.stringify(report),
-      claims_sealed: claims === undefined ? null : box.seal(JSON.stringify(claims), claimsContext(finished)),
+      claims_sealed:
+        claims === undefined
+          ? null
+          : box.seal(JSON.stringify({ claims, emailKey } satisfies Kept), claimsContext(finished)),
+      code_hash: codeHash ?? null,
       subject: subject ?? null,
       member_id: memberId ?? null,
     })
@@ -336,58 +434,82 @@ export async function finishTest(trx: Trx, box: SecretBox, finished: FinishedTes
 }
 
 /**
- * The claims as the provider sent them. They are about a person, so each look is an entry.
- * @throws {AppError} `not_found`, `sign_in_test_unfinished` where there are none
+ * Returns the claims as the provider sent them. They are about a person, so each call is an entry.
+ * @throws {AppError} `not_found`; `sign_in_test_unfinished` without claims; those of getConfirmedTest
  */
 export async function showClaims(
   db: Db,
   box: SecretBox,
-  { workspaceId, id, actor }: SignInTestKey & { actor: Actor },
+  proof: SignInTestKey & CreatorProof,
 ): Promise<Record<string, unknown>> {
-  await getSignInTest(db, { workspaceId, id })
+  const { workspaceId, id, actor } = proof
+  await getConfirmedTest(db, proof)
   return db.transaction().execute(async trx => {
-    const { sealed } = await trx
-      .selectFrom('sso_sign_in_tests')
-      .select('claims_sealed as sealed')
-      .where('workspace_id', '=', workspaceId)
-      .where('id', '=', id)
-      .executeTakeFirstOrThrow()
-    if (sealed === null) {
-      throw new AppError(
-        'sign_in_test_unfinished',
-        'This test has no claims: it has not come as far as a valid ID token.',
-      )
-    }
+    const { claims } = await openKept(trx, box, { workspaceId, id })
     const target = { type: 'sso_sign_in_test', id }
     await recordActivity(trx, { workspaceId, action: 'sso_sign_in_test.claims_shown', actor, target })
-    return JSON.parse(box.open(sealed, claimsContext({ workspaceId, id }))) as Record<string, unknown>
+    return claims
   })
 }
 
+/** @throws {AppError} `sign_in_test_unfinished` */
+async function openKept(trx: Trx, box: SecretBox, { workspaceId, id }: SignInTestKey): Promise<Kept> {
+  const { sealed } = await trx
+    .selectFrom('sso_sign_in_tests')
+    .select('claims_sealed as sealed')
+    .where('workspace_id', '=', workspaceId)
+    .where('id', '=', id)
+    .executeTakeFirstOrThrow()
+  if (sealed === null) {
+    throw new AppError('sign_in_test_unfinished', 'The test has no claims, because it ended before a valid ID token.')
+  }
+  return JSON.parse(box.open(sealed, claimsContext({ workspaceId, id }))) as Kept
+}
+
 /**
- * Links the account of a test to the admin who made it, by their own word: the way in for admins and owners whose address
- * the provider does not vouch for. Nobody can link an account to anybody else.
- * @throws {AppError} `not_found`, `admin_not_member`; `forbidden` for the test of another admin; `sign_in_test_unfinished`
- *   where no account was proved; `sso_identity_conflict`
+ * Links the account of a passed test to the admin who created it. This is how admins and owners sign in whose address the
+ * provider does not vouch for.
+ * @throws {AppError} `not_found`, `admin_not_member`; `forbidden` for the test of another admin; those of getConfirmedTest;
+ *   `sign_in_test_failed`; `sign_in_test_other_account` when the e-mail address is not the member's; `sso_identity_conflict`
  */
 export async function linkTestedAccount(
   db: Db,
-  { workspaceId, id, actor }: SignInTestKey & { actor: Actor },
+  box: SecretBox,
+  proof: SignInTestKey & CreatorProof,
 ): Promise<SignInTest> {
+  const { workspaceId, id, actor } = proof
   const { memberId } = await getActingMember(db, { workspaceId, actor })
-  const test = await getSignInTest(db, { workspaceId, id })
+  const test = await getConfirmedTest(db, proof)
+  if (test.status === 'failed') {
+    throw new AppError(
+      'sign_in_test_failed',
+      'A failed test links no account. Its report says what to change; then create a new test.',
+    )
+  }
   await db.transaction().execute(async trx => {
-    const { subject, adminId } = await trx
-      .selectFrom('sso_sign_in_tests')
-      .select(['subject', 'admin_id as adminId'])
-      .where('workspace_id', '=', workspaceId)
-      .where('id', '=', id)
+    const { subject, adminId, emailKey } = await trx
+      .selectFrom('sso_sign_in_tests as t')
+      .innerJoin('members as m', join => join.onRef('m.workspace_id', '=', 't.workspace_id').on('m.id', '=', memberId))
+      .select(['t.subject', 't.admin_id as adminId', 'm.email_key as emailKey'])
+      .where('t.workspace_id', '=', workspaceId)
+      .where('t.id', '=', id)
       .executeTakeFirstOrThrow()
     if (adminId !== memberId) {
-      throw new AppError('forbidden', 'Only whoever made the test can link its account, and only to themselves.')
+      throw new AppError(
+        'forbidden',
+        'Only the admin who created the test can link its account, and only to themselves.',
+      )
     }
     if (subject === null) {
-      throw new AppError('sign_in_test_unfinished', 'The test has proved no account: run it up to a valid ID token.')
+      throw new AppError('sign_in_test_unfinished', 'The test proved no account. Open its startUrl and sign in first.')
+    }
+    const kept = await openKept(trx, box, { workspaceId, id })
+    if (kept.emailKey === undefined || kept.emailKey !== emailKey) {
+      throw new AppError(
+        'sign_in_test_other_account',
+        'The e-mail address of the tested account is not your address in this workspace. Sign in with your own account, ' +
+          'or correct the address at the provider or of the member.',
+      )
     }
     const { issuer } = test.settings
     await linkIdentity(trx, { workspaceId, memberId, issuer, subject, actor, testId: id })
@@ -396,20 +518,32 @@ export async function linkTestedAccount(
 }
 
 /**
- * Saves what a test has proved, its secret included: the way to another issuer or client while SSO is enforced. Once, and
- * only in place of the settings that it was made beside: what somebody has saved since is not taken back unseen.
- * @throws {AppError} `not_found`; `sign_in_test_unfinished`, `sign_in_test_failed`; `conflict`; those of saveSsoConfig
+ * Saves the settings that a test proved, with their secret: the way to another issuer or client while SSO is enforced.
+ * Works once, and only while the saved settings are those that the draft was based on, so that no later change is lost.
+ * @throws {AppError} `not_found`; those of getConfirmedTest; `sign_in_test_unfinished`, `sign_in_test_failed`; `conflict`;
+ *   those of saveSsoConfig
  */
 export async function applySignInTest(
   dependencies: SsoDependencies,
-  { workspaceId, id, actor, expectedVersion }: SignInTestKey & { actor: Actor; expectedVersion?: number | undefined },
+  { expectedVersion, ...proof }: SignInTestKey & CreatorProof & { expectedVersion?: number | undefined },
 ): Promise<SavedSsoConfig> {
   const { db, box } = dependencies
-  const { status, settings, isDraft } = await getSignInTest(db, { workspaceId, id })
+  const { workspaceId, id, actor } = proof
+  const { status, settings, isDraft, report } = await getConfirmedTest(db, proof)
   if (status === 'failed') {
-    throw new AppError('sign_in_test_failed', 'This test has failed. Its report says what to change; then test again.')
+    throw new AppError(
+      'sign_in_test_failed',
+      'This test failed. Its report says what to change; then create a new test.',
+    )
   }
-  if (status !== 'passed') throw new AppError('sign_in_test_unfinished', 'Run the test to its end first.')
+  if (status !== 'passed')
+    throw new AppError('sign_in_test_unfinished', 'Finish the test first: open its startUrl and sign in.')
+  if (report?.membership?.decision === 'link_required') {
+    throw new AppError(
+      'sign_in_test_failed',
+      'With these settings you could not sign in yet. Link the account of this test (POST …/link), then test again.',
+    )
+  }
   if (!isDraft) throw new AppError('conflict', 'This test is of the saved configuration: there is nothing to apply.')
   const { sealed, base, current, version } = await db
     .selectFrom('sso_sign_in_tests as t')

@@ -80,12 +80,14 @@ export function testedReport(tested: Tested): SignInTestReport {
     claims: shownClaims(proven),
     token: { algorithm: String(alg), keyId: kid ?? null, clockSkewSeconds },
     domain: domainOf(person, signInConfig),
-    membership: {
-      decision: rehearsal ? decisionOf(rehearsal) : 'refuse',
-      memberId: rehearsal && decisionOf(rehearsal) !== 'provision' ? rehearsal.memberId : null,
-      trust: rehearsal?.trust ?? null,
-      isOwnAccount: rehearsal !== undefined && rehearsal.memberId === adminId,
-    },
+    membership: isLinkRequired(tested)
+      ? { decision: 'link_required', memberId: adminId, trust: null, isOwnAccount: true }
+      : {
+          decision: rehearsal ? decisionOf(rehearsal) : 'refuse',
+          memberId: rehearsal && decisionOf(rehearsal) !== 'provision' ? rehearsal.memberId : null,
+          trust: rehearsal?.trust ?? null,
+          isOwnAccount: rehearsal !== undefined && rehearsal.memberId === adminId,
+        },
     role: rehearsal ? { value: rehearsal.role, why: rehearsal.why, groupIds: rehearsal.groupIds } : null,
   }
 }
@@ -222,8 +224,32 @@ function checkPerson(tested: Tested): SignInTestCheck[] {
   if (!(outcome instanceof AppError)) {
     return [...known, checkMembership(outcome), checkRole(outcome), ...checkAccount(outcome, adminId)]
   }
+  if (isLinkRequired(tested)) return [...known, linkRequired(outcome)]
   const name = namedBy[outcome.code] ?? 'membership'
   return [...known.filter(check => check.name !== name), failed(name, outcome)]
+}
+
+/** Refusals that end when the member links the account. */
+const endedByLinking = new Set<ErrorCode>(['sso_identity_link_required', 'sso_not_confirmed', 'sso_identity_conflict'])
+
+/** Whether only linking is missing, and the creator of the test can do it: the account has their own address. */
+function isLinkRequired({ outcome, adminId }: Tested): boolean {
+  return (
+    outcome instanceof AppError &&
+    endedByLinking.has(outcome.code) &&
+    adminId !== null &&
+    outcome.detail?.memberId === adminId
+  )
+}
+
+function linkRequired(refusal: AppError): SignInTestCheck {
+  return {
+    name: 'membership',
+    result: 'warn',
+    message: `This is your own account, but it is not linked to you yet. ${refusal.message}`,
+    fix: 'Link the account of this sign-in test (POST …/link). You can then sign in with it.',
+    code: refusal.code,
+  }
 }
 
 function checkEmail({ person }: Tested): SignInTestCheck {

@@ -20,5 +20,5 @@ export async function isProvenBy(
 
 /** Of a sign-in test `t`: that it has passed by what is saved now, `c` being the configuration and `p` the policy. */
 export const provesNow = sql<boolean>`
-  (t.workspace_id = c.workspace_id AND t.passed AND t.config_version >= c.settings_version
+  (t.workspace_id = c.workspace_id AND t.passed AND t.confirmed_at IS NOT NULL AND t.config_version >= c.settings_version
    AND t.finished_at > coalesce(p.updated_at, '-infinity'))`

@@ -240,7 +240,7 @@ export const ssoRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { config:
   )
 
   app.post(
-    `${url}/test`,
+    `${url}/check`,
     {
       schema: {
         ...shared,
