@@ -27,7 +27,7 @@ interface Rule {
  */
 const ranks = [
   ['errors', 'actor', 'page', 'uuid7', 'opaque-token', 'config'],
-  ['secret-box'],
+  ['secret-box', 'rate-limit'],
   ['db'],
   ['development'],
   ['http'],

@@ -1,34 +1,44 @@
-export interface CacheOptions {
-  /** How long a value is used without asking again. */
+import { LRUCache } from 'lru-cache'
+
+export interface CacheOptions<Value> {
+  /** How long a value is used without loading it again, in milliseconds. */
   freshMs: number
-  /** How long a value is used while asking again fails. */
+  /** How long a value is used while loading it again fails, in milliseconds. */
   staleMs: number
-  /** How long a failure is remembered: callers then fail at once instead of waiting in their turn. */
+  /** How long a failure is remembered, in milliseconds, so that callers fail at once instead of waiting one by one. */
   failureMs: number
-  /** The least time between two loads by `replace`. */
+  /** The least time between two loads by `replace`, in milliseconds. */
   floorMs?: number
-  /** How many values are kept; the one that was loaded longest ago goes first. */
-  limit: number
+  /** How much memory all values may occupy; the least recently used goes first. */
+  maxBytes: number
+  /** How many failures are remembered. */
+  maxFailures: number
+  sizeOf: (value: Value) => number
+  /** Milliseconds of a clock that never steps back. */
   now: () => number
 }
 
 export interface Cache<Value> {
-  /** The value of the key, loaded where there is no fresh one. Concurrent callers share one load. */
+  /** The value of the key, loaded when it is not fresh. Concurrent callers share one load. */
   get: (key: string, load: () => Promise<Value>) => Promise<Loaded<Value>>
-  /** Loads the value now, whatever is known; a failure leaves the old value in place and is thrown. */
-  reload: (key: string, load: () => Promise<Value>) => Promise<Loaded<Value>>
   /**
-   * A value other than `known`, which has turned out to be out of date: one that somebody else has loaded meanwhile, or
-   * a new one, but only every `floorMs`; undefined in between, so that bad questions do not become a flood of loads.
+   * A value other than `known`, which has turned out to be out of date: one that was loaded in the meantime, or a new one, but
+   * only every `floorMs`. Undefined in between, so that invalid tokens do not become a flood of loads.
    */
   replace: (key: string, known: Loaded<Value>, load: () => Promise<Value>) => Promise<Loaded<Value> | undefined>
-  forget: (key: string) => void
+  /** Stores a value that was loaded elsewhere, but only for a key that is cached: values that are only tested take no room. */
+  refresh: (key: string, value: Value) => void
+  /** The next `get` loads the value again. The old value stays available while loading fails, because tenants share it. */
+  markStale: (key: string) => void
+  /** Bytes of all values, by `sizeOf`. */
+  size: () => number
 }
 
 export interface Loaded<Value> {
   value: Value
   /** When it was loaded, by `now`. */
   loadedAt: number
+  isMarkedStale?: boolean
 }
 
 interface Failure {
@@ -36,12 +46,15 @@ interface Failure {
   failedAt: number
 }
 
-/** A bounded memory of what providers publish, for one replica: single flight, stale on failure, failures remembered. */
-export function createCache<Value>(options: CacheOptions): Cache<Value> {
-  const { freshMs, staleMs, failureMs, floorMs = 0, limit, now } = options
-  const values = new Map<string, Loaded<Value>>()
-  const failures = new Map<string, Failure>()
-  const replacedAt = new Map<string, number>()
+/** What providers publish, kept by one replica and bounded by bytes: single flight, stale on failure, failures remembered. */
+export function createCache<Value>(options: CacheOptions<Value>): Cache<Value> {
+  const { freshMs, staleMs, failureMs, floorMs = 0, maxBytes, maxFailures, sizeOf, now } = options
+  const values = new LRUCache<string, Loaded<Value>>({
+    maxSize: maxBytes,
+    sizeCalculation: ({ value }, key) => sizeOf(value) + key.length,
+  })
+  const failures = new LRUCache<string, Failure>({ max: maxFailures })
+  const replacedAt = new LRUCache<string, number>({ max: maxFailures })
   const loads = new Map<string, Promise<Loaded<Value>>>()
 
   function reload(key: string, load: () => Promise<Value>): Promise<Loaded<Value>> {
@@ -56,17 +69,17 @@ export function createCache<Value>(options: CacheOptions): Cache<Value> {
     try {
       const loaded = { value: await load(), loadedAt: now() }
       failures.delete(key)
-      remember(values, key, loaded, limit)
+      values.set(key, loaded)
       return loaded
     } catch (error) {
-      remember(failures, key, { error, failedAt: now() }, limit)
+      failures.set(key, { error, failedAt: now() })
       throw error
     }
   }
 
   async function get(key: string, load: () => Promise<Value>): Promise<Loaded<Value>> {
     const known = values.get(key)
-    if (known && now() - known.loadedAt < freshMs) return known
+    if (known && !known.isMarkedStale && now() - known.loadedAt < freshMs) return known
     try {
       const failure = failures.get(key)
       if (failure && now() - failure.failedAt < failureMs) throw failure.error
@@ -83,24 +96,22 @@ export function createCache<Value>(options: CacheOptions): Cache<Value> {
     const current = values.get(key)
     if (current && current !== known) return current
     if (now() - (replacedAt.get(key) ?? -Infinity) < floorMs) return undefined
-    remember(replacedAt, key, now(), limit)
+    replacedAt.set(key, now())
     return reload(key, load)
   }
 
   return {
     get,
     replace,
-    reload,
-    forget: key => {
-      values.delete(key)
+    refresh: (key, value) => {
+      if (!values.has(key)) return
       failures.delete(key)
+      values.set(key, { value, loadedAt: now() })
     },
+    markStale: key => {
+      const known = values.get(key)
+      if (known) values.set(key, { ...known, isMarkedStale: true })
+    },
+    size: () => values.calculatedSize,
   }
-}
-
-function remember<Entry>(entries: Map<string, Entry>, key: string, entry: Entry, limit: number): void {
-  entries.delete(key)
-  entries.set(key, entry)
-  const [oldest] = entries.keys()
-  if (entries.size > limit && oldest !== undefined) entries.delete(oldest)
 }

@@ -76,6 +76,21 @@ export async function verifyLogoutToken(token: string, rules: TokenRules): Promi
   return { jti, iat, exp: exp ?? iat + maxIssuedAtDistanceSeconds, sub, sid }
 }
 
+/**
+ * Verifies a signed UserInfo response (Core §5.3.2). `iss` and `aud` are optional there and must be ours when present.
+ * @throws {AppError} `sso_token_invalid` with `detail.reason`
+ * @throws errors of which `isKeyFault` is true: newer keys may help
+ */
+export async function verifyUserInfo(token: string, rules: TokenRules): Promise<JWTPayload> {
+  if (token.split('.').length === 5) throw tokenFault('userinfo_encrypted')
+  const { find, algorithms, now, clockToleranceSeconds } = rules
+  const options = { algorithms, currentDate: new Date(now), clockTolerance: clockToleranceSeconds }
+  const claims = await verifySignature(token, find, options)
+  if (claims.iss !== undefined && claims.iss !== rules.issuer) throw tokenFault('userinfo_iss')
+  if (claims.aud !== undefined && ![claims.aud].flat().includes(rules.clientId)) throw tokenFault('userinfo_aud')
+  return claims
+}
+
 async function verifyToken(token: string, checks: JWTVerifyOptions, rules: TokenRules): Promise<JWTPayload> {
   const { find, issuer, clientId, algorithms, now, clockToleranceSeconds } = rules
   const options = {
@@ -86,22 +101,38 @@ async function verifyToken(token: string, checks: JWTVerifyOptions, rules: Token
     currentDate: new Date(now),
     clockTolerance: clockToleranceSeconds,
   }
+  return verifySignature(token, find, options)
+}
+
+async function verifySignature(
+  token: string,
+  find: JWTVerifyGetKey,
+  options: JWTVerifyOptions & { currentDate: Date },
+): Promise<JWTPayload> {
   try {
     const verified = await jwtVerify(token, find, options)
     return verified.payload
   } catch (error) {
     if (error instanceof errors.JWKSMultipleMatchingKeys) return verifyWithEach(token, error, options)
-    throw isKeyFault(error) ? error : asTokenFault(error, now)
+    throw isKeyFault(error) ? error : asTokenFault(error, options.currentDate.getTime())
   }
 }
 
-/** Without a `kid`, or with one that two keys share, each fitting key is tried (Core §10.1): never just the first. */
+/** How many keys a token without a usable `kid` is compared with. Each costs a signature verification. */
+export const maxKeysTried = 4
+
+/**
+ * Tries each key that fits a token without a `kid`, or with one that several keys share (Core §10.1), up to `maxKeysTried`:
+ * otherwise a provider could make every anonymous logout token cost a hundred verifications.
+ */
 async function verifyWithEach(
   token: string,
   candidates: errors.JWKSMultipleMatchingKeys,
   options: JWTVerifyOptions & { currentDate: Date },
 ): Promise<JWTPayload> {
+  let tried = 0
   for await (const key of candidates) {
+    if (tried++ === maxKeysTried) break
     try {
       const verified = await jwtVerify(token, key, options)
       return verified.payload

@@ -9,7 +9,11 @@ const endpoint = z
   .string()
   .max(2000)
   .refine(text => URL.canParse(text), 'is not a URL')
-const names = z.array(z.string()).max(500)
+/** Lists of a provider are untrusted input: what no algorithm, method, scope or claim is called is not kept. */
+const names = z
+  .array(z.string())
+  .max(500)
+  .transform(list => list.filter(name => name.length <= 100).slice(0, 200))
 
 /** What this service uses of OpenID Provider Metadata (Discovery 1.0 §3), by the specification's own names. */
 const providerMetadata = z.object({
@@ -29,6 +33,7 @@ const providerMetadata = z.object({
   // RFC 8414 §2 and Discovery §3: absent means client_secret_basic.
   token_endpoint_auth_methods_supported: names.default(['client_secret_basic']),
   token_endpoint_auth_signing_alg_values_supported: names.optional(),
+  userinfo_signing_alg_values_supported: names.optional(),
   code_challenge_methods_supported: names.optional(),
   authorization_response_iss_parameter_supported: z.boolean().default(false),
   scopes_supported: names.optional(),
@@ -76,6 +81,11 @@ export function readMetadata(issuer: string, document: unknown): ProviderMetadat
 /** The announced ID-token algorithms that are accepted here. */
 export function usableAlgorithms(metadata: ProviderMetadata): string[] {
   return signingAlgorithms.filter(name => metadata.id_token_signing_alg_values_supported.includes(name))
+}
+
+/** The algorithms of signed UserInfo responses that are accepted: the announced ones, or all when none are announced. */
+export function userInfoAlgorithms({ userinfo_signing_alg_values_supported: announced }: ProviderMetadata): string[] {
+  return announced ? signingAlgorithms.filter(name => announced.includes(name)) : [...signingAlgorithms]
 }
 
 /** Endpoints carry codes and secrets: https, unless the issuer itself was allowed to be http (development). */

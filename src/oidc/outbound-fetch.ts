@@ -70,6 +70,8 @@ export interface OutboundRequest {
   body?: string | URLSearchParams | undefined
   /** When to give up although the call has time left, by performance.now(). */
   deadline?: number | undefined
+  /** Accepts `application/jwt` in addition to JSON (OpenID Connect Core §5.3.2). */
+  allowJwt?: boolean
 }
 
 export interface OutboundFetch {
@@ -238,7 +240,7 @@ async function call(agent: Dispatcher, url: URL, request: OutboundRequest & { si
     body: request.body?.toString() ?? null,
     signal: request.signal,
   })
-  const fault = answerFault(statusCode, String(headers['content-type']))
+  const fault = answerFault(statusCode, String(headers['content-type']), request.allowJwt)
   if (fault !== undefined) {
     // Destroyed and not drained: what is left of it may be endless.
     body.on('error', () => {}).destroy()
@@ -250,8 +252,9 @@ async function call(agent: Dispatcher, url: URL, request: OutboundRequest & { si
   return new Response(text, { status: statusCode, headers: { 'content-type': String(headers['content-type']) } })
 }
 
-function answerFault(status: number, contentType: string): OutboundFault | undefined {
+function answerFault(status: number, contentType: string, allowJwt = false): OutboundFault | undefined {
   if (status >= 300 && status < 400) return 'redirect'
+  if (allowJwt && /^application\/jwt\s*(;|$)/i.test(contentType)) return undefined
   if (!/^application\/([\w.-]+\+)?json\s*(;|$)/i.test(contentType)) return 'not_json'
   return undefined
 }

@@ -68,7 +68,8 @@ function tokenErrorRefusal({ error, error_description, status }: ResponseBodyErr
   // Entra's description begins with the number that its documentation explains: AADSTS7000222 is an expired secret.
   const idpCode = /^[A-Z]{2,10}[0-9]{3,10}\b/.exec(error_description ?? '')?.[0]
   const detail = { stage: 'token', idpError: printable(error), ...(idpCode !== undefined && { idpCode }), status }
-  return error === 'invalid_client' ? clientRejected(detail) : idpError(detail)
+  // RFC 6749 §5.2 defines 401 for failed client authentication only. Keycloak names it unauthorized_client, Auth0 access_denied.
+  return error === 'invalid_client' || status === 401 ? clientRejected(detail) : idpError(detail)
 }
 
 /** openid-client's own checks of what a provider answered. Its errors hold tokens, so none goes on as a cause. */
@@ -87,7 +88,7 @@ function libraryRefusal(stage: Stage, error: ClientError): AppError {
   return idpError({ stage, reason: error.code ?? 'unknown' })
 }
 
-function statusRefusal(stage: Stage, status: number): AppError {
+export function statusRefusal(stage: Stage, status: number): AppError {
   if (stage === 'token' && status === 401) return clientRejected({ stage, status })
   return status >= 500 || status === 429 ? unreachable({ stage, status }) : idpError({ stage, status })
 }

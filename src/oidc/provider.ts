@@ -1,4 +1,4 @@
-import * as oidc from 'openid-client'
+import { buildEndSessionUrl } from 'openid-client'
 import { AppError } from '../errors.ts'
 import {
   checkResponseIssuer,
@@ -14,16 +14,24 @@ import {
   isKeyFault,
   verifyIdToken,
   verifyLogoutToken,
+  verifyUserInfo,
   type IdTokenClaims,
   type LogoutTokenClaims,
   type TokenRules,
 } from './id-token.ts'
 import { checkIssuer, discoveryUrl } from './issuer.ts'
-import { readKeySet, type KeySet } from './key-set.ts'
-import { calledEndpoints, readMetadata, usableAlgorithms, type ProviderMetadata } from './metadata.ts'
+import { readKeySet, sizeOfKeySet, type KeySet } from './key-set.ts'
+import {
+  calledEndpoints,
+  readMetadata,
+  usableAlgorithms,
+  userInfoAlgorithms,
+  type ProviderMetadata,
+} from './metadata.ts'
 import { runChecks, type ProviderCheck } from './provider-checks.ts'
 import { discoveryRefusal, idpError, signInRefusal, type Stage } from './provider-error.ts'
 import { requestTokens, type CodeExchange, type ProviderClient } from './token-request.ts'
+import { fetchUserInfo } from './userinfo.ts'
 
 export type {
   AuthorizationResponse,
@@ -45,8 +53,10 @@ export interface ProvidersOptions {
   failureStepMs?: number
   /** For all calls of one sign-in together. */
   signInBudgetMs?: number
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the epoch, for the times in tokens. */
   now?: () => number
+  /** Milliseconds of a clock that never steps back, for the age of cached values. */
+  elapsed?: () => number
 }
 
 export interface AuthorizationRequest {
@@ -73,8 +83,13 @@ export interface ProvenSignIn {
   credentialIndex: number
 }
 
-/** All from one source: the ID token where it names an address, else UserInfo. The two are never mixed. */
+/** Contact data from one source: the ID token when it contains an address, else UserInfo. The two are never mixed. */
 export interface Contact {
+  /**
+   * Why UserInfo could not be read. The verified ID token still proves who the person is, so this refuses only a person who has
+   * to be found by their address.
+   */
+  fault?: AppError | undefined
   source: 'id_token' | 'userinfo'
   email?: string | undefined
   /** As sent: true, false, absent, or whatever else a provider thinks fit. */
@@ -92,7 +107,7 @@ export interface EndSessionRequest {
 
 export interface Providers {
   /**
-   * Reads an issuer as an admin typed it, fetches its metadata anew and checks every address that the service would call.
+   * Reads an issuer as an admin typed it, fetches its metadata and checks every address that the service would call. Caches nothing that is not in use.
    * The metadata's `issuer` is the one to store: the provider's own spelling.
    * @throws {AppError} `sso_issuer_invalid`, `sso_issuer_insecure`, `sso_issuer_multi_tenant`, `sso_issuer_blocked`,
    *   `sso_issuer_mismatch`, `sso_discovery_failed`, `sso_discovery_invalid`
@@ -112,7 +127,7 @@ export interface Providers {
   authorizationUrl: (request: AuthorizationRequest) => Promise<string>
   /**
    * Exchanges a code and proves who signed in, within 10 seconds over all calls. With warm caches one call goes out, or
-   * two where the ID token has no e-mail address.
+   * two when the ID token has no e-mail address. A UserInfo endpoint that fails is `contact.fault`, not an error.
    * @throws {AppError} `sso_issuer_mismatch` and `sso_access_denied` before the code goes anywhere; `sso_state_invalid`;
    *   `sso_client_rejected`, `sso_idp_error`, `sso_idp_unreachable`, `sso_token_invalid`, each with `detail`
    */
@@ -124,8 +139,10 @@ export interface Providers {
   verifyLogoutToken: (logout: { issuer: string; clientId: string; token: string }) => Promise<LogoutTokenClaims>
   /** Where to end the provider's own session (RP-Initiated Logout 1.0); undefined where it has no such endpoint or is away. */
   endSessionUrl: (request: EndSessionRequest) => Promise<string | undefined>
-  /** Drops the cached metadata of an issuer; the next use fetches them anew. */
-  forget: (issuer: string) => void
+  /** The next use fetches the metadata of an issuer again. Cached metadata stay in use when that fails. */
+  markStale: (issuer: string) => void
+  /** Bytes of cached metadata and keys. */
+  cachedBytes: () => number
 }
 
 interface KeyedWork<Result> {
@@ -137,8 +154,13 @@ interface KeyedWork<Result> {
 }
 
 const minute = 60_000
-/** Providers known at a time, per replica; at about 20 KB each this is some 40 MB at the very most. */
-const cacheLimit = 2_000
+/** Memory for the metadata and for the keys of providers, per replica: about 2,000 ordinary ones. */
+const maxBytes = 32 * 1024 * 1024
+
+/** Bytes that the metadata of a provider occupy in memory, roughly. */
+function sizeOfMetadata(metadata: ProviderMetadata): number {
+  return 2 * JSON.stringify(metadata).length + 500
+}
 
 /** OpenID Connect towards providers: metadata and keys in bounded caches of this replica, and everything that uses them. */
 export function createProviders(options: ProvidersOptions): Providers {
@@ -149,20 +171,22 @@ export function createProviders(options: ProvidersOptions): Providers {
     failureStepMs = 1_000,
     signInBudgetMs = 10_000,
     now = Date.now,
+    elapsed = () => performance.now(),
   } = options
-  const caching = { freshMs: 10 * minute, staleMs: 24 * 60 * minute, failureMs: minute / 2, limit: cacheLimit, now }
-  const documents = createCache<ProviderMetadata>(caching)
+  const times = { freshMs: 10 * minute, staleMs: 24 * 60 * minute, failureMs: minute / 2, now: elapsed }
+  const caching = { ...times, maxBytes, maxFailures: 2_000 }
+  const documents = createCache<ProviderMetadata>({ ...caching, sizeOf: sizeOfMetadata })
   // A token that no known key fits makes us ask for newer ones, at most every 10 s (Core §10.1.1). The first such token
   // is served at once, even right after an ordinary fetch: that is what a rotation looks like.
-  const keySets = createCache<KeySet>({ ...caching, floorMs: 10_000 })
+  const keySets = createCache<KeySet>({ ...caching, sizeOf: sizeOfKeySet, floorMs: 10_000 })
 
   async function inspect(typed: string): Promise<ProviderMetadata> {
     const issuer = checkIssuer(typed, { allowHttp })
     const startedAt = performance.now()
     try {
-      const reload = documents.reload(discoveryUrl(issuer), () => fetchMetadata(guard, issuer))
-      const { value: metadata } = await reload.catch(refuseAt('discovery'))
+      const metadata = await fetchMetadata(guard, issuer).catch(refuseAt('discovery'))
       await checkEndpoints(guard, metadata).catch(refuseAt('endpoints'))
+      documents.refresh(discoveryUrl(issuer), metadata)
       return metadata
     } catch (error) {
       if (isCode(error, 'sso_discovery_failed')) await sleepToStep(startedAt, failureStepMs)
@@ -171,8 +195,9 @@ export function createProviders(options: ProvidersOptions): Providers {
   }
 
   async function reloadKeys(metadata: ProviderMetadata): Promise<KeySet> {
-    const { value } = await keySets.reload(keySetKey(metadata), () => fetchKeys(guard, metadata))
-    return value
+    const keySet = await fetchKeys(guard, metadata)
+    keySets.refresh(keySetKey(metadata), keySet)
+    return keySet
   }
 
   async function discover(issuer: string, deadline?: number): Promise<ProviderMetadata> {
@@ -226,12 +251,21 @@ export function createProviders(options: ProvidersOptions): Providers {
     const verify = (rules: TokenRules) => verifyIdToken(idToken, nonce, rules)
     const claims = await withKeys({ metadata, clientId, verify, deadline })
     const contact = contactFrom('id_token', claims)
-    if (contact.email !== undefined || metadata.userinfo_endpoint === undefined) {
-      return { claims, idToken, contact, credentialIndex }
+    if (contact.email !== undefined) return { claims, idToken, contact, credentialIndex }
+    const verifyJwt = (token: string) => {
+      const verified = (rules: TokenRules) =>
+        verifyUserInfo(token, { ...rules, algorithms: userInfoAlgorithms(metadata) })
+      return withKeys({ metadata, clientId, verify: verified, deadline })
     }
-    const config = configureClient({ guard, metadata, clientId, deadline })
-    const userinfo = await signingIn('userinfo', oidc.fetchUserInfo(config, accessToken, claims.sub))
-    return { claims, idToken, contact: contactFrom('userinfo', userinfo), credentialIndex }
+    const asked = { guard, metadata, accessToken, subject: claims.sub, verify: verifyJwt, deadline }
+    try {
+      const userinfo = await signingIn('userinfo', fetchUserInfo(asked))
+      const found = userinfo === undefined ? contact : contactFrom('userinfo', userinfo)
+      return { claims, idToken, contact: found, credentialIndex }
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error
+      return { claims, idToken, contact: { ...contact, fault: error }, credentialIndex }
+    }
   }
 
   return {
@@ -265,9 +299,10 @@ export function createProviders(options: ProvidersOptions): Providers {
         ...(postLogoutRedirectUri !== undefined && { post_logout_redirect_uri: postLogoutRedirectUri }),
         ...(state !== undefined && { state }),
       }
-      return oidc.buildEndSessionUrl(configureClient({ guard, metadata, clientId }), parameters).href
+      return buildEndSessionUrl(configureClient({ guard, metadata, clientId }), parameters).href
     },
-    forget: issuer => documents.forget(discoveryUrl(issuer)),
+    markStale: issuer => documents.markStale(discoveryUrl(issuer)),
+    cachedBytes: () => documents.size() + keySets.size(),
   }
 }
 

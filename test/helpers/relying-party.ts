@@ -39,7 +39,12 @@ export function makeRelyingParty(
   t.teardown(() => guard.close())
   const clock = { offsetMs: 0, now: () => Date.now() + clock.offsetMs }
   const { allowHttp } = outbound
-  const times = { clockToleranceSeconds: 30, failureStepMs: 20, now: clock.now }
+  const times = {
+    clockToleranceSeconds: 30,
+    failureStepMs: 20,
+    now: clock.now,
+    elapsed: () => performance.now() + clock.offsetMs,
+  }
   const providers = createProviders({ guard, allowHttp, ...times, ...options })
 
   async function begin(idp: ScriptedProvider, changes: SignInChanges = {}) {

@@ -262,14 +262,14 @@ t.test(
     await providers.test(idp.issuer)
     t.equal(await tokenEndpoint(), 'https://idp.corp.example/t3')
     idp.script.document = document => ({ ...document, token_endpoint: 'https://idp.corp.example/t4' })
-    providers.forget(idp.issuer)
+    providers.markStale(idp.issuer)
     t.equal(await tokenEndpoint(), 'https://idp.corp.example/t4')
   },
 )
 
 t.test('Metadata outlives a day of silence, and no more', async t => {
   const { idp, providers, clock } = await makeWorld(t)
-  await providers.inspect(idp.issuer)
+  await providers.discover(idp.issuer)
   idp.script.answer.discovery = scripted.json(503, {})
   clock.offsetMs = 23 * 60 * minute
   t.equal((await providers.discover(idp.issuer)).issuer, idp.issuer)
@@ -374,9 +374,9 @@ t.test('The end-session URL carries hint, client and return address; without an 
     client_id: 'assist-acme',
   })
   idp.script.document = document => ({ ...document, end_session_endpoint: undefined })
-  providers.forget(idp.issuer)
+  providers.markStale(idp.issuer)
   t.equal(await providers.endSessionUrl(request), undefined)
-  providers.forget(idp.issuer)
+  providers.markStale(idp.issuer)
   idp.script.answer.discovery = scripted.hangUp
   t.equal(await providers.endSessionUrl(request), undefined, 'nor while the provider is away')
 })

@@ -1,8 +1,15 @@
 import { createHmac } from 'node:crypto'
 import { exportSPKI } from 'jose'
 import t, { type Test } from 'tap'
-import { json, makeKey, makeScriptedProvider, signWith } from '../helpers/scripted-provider.ts'
-import { expectRefusal, expectSignedIn, makeBrowser, makeSignInWorld, type Acme } from '../helpers/sign-in.ts'
+import { hangUp, json, makeKey, makeScriptedProvider, signWith } from '../helpers/scripted-provider.ts'
+import {
+  entriesOf,
+  expectRefusal,
+  expectSignedIn,
+  makeBrowser,
+  makeSignInWorld,
+  type Acme,
+} from '../helpers/sign-in.ts'
 
 const world = await makeSignInWorld(t)
 const { test, idp, network, makeAcme } = world
@@ -233,6 +240,25 @@ t.test('oidc-idt-014, oidc-idt-015: UserInfo speaks of the same subject, and nev
   idp.script.userinfo = () => ({ sub: 'u-ana', email: 'owner@corp.example', email_verified: true })
   await refuses(t, acme, 'sso_email_unverified')
 })
+
+t.test(
+  'n-oidc-idt-03: a failing UserInfo endpoint refuses no linked person, and an unlinked one with its cause',
+  async t => {
+    const acme = await makeAcme()
+    await succeeds(t, acme)
+    idp.script.claims = ({ email: _email, ...thin }) => thin
+    for (const answer of [json(403, {}), json(500, {}), json(200, { sub: 'u-olga' }), hangUp]) {
+      idp.script.answer.userinfo = answer
+      await succeeds(t, acme)
+    }
+    const last = (await entriesOf(world.test, acme.workspaceId)).findLast(
+      each => each.action === 'sso_sign_in.succeeded',
+    )
+    t.match(last, { detail: { userInfoFault: String } }, 'the entry says that UserInfo failed')
+    idp.script.answer.userinfo = json(403, {})
+    await refuses(t, await makeAcme(), 'sso_idp_error')
+  },
+)
 
 /** A provider whose keys nobody has fetched yet. */
 async function makeOwn(host: string) {

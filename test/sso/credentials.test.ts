@@ -282,7 +282,7 @@ t.test('where SEAL_KEYS are lost, a workspace enters its secret again, and every
   }
   const unreadable = { result: 'fail', code: 'sso_secret_missing', message: /cannot be read any more: SEAL_KEYS/ }
   t.match(await checkOf('client_credential', { method: 'GET', path: 'enforcement' }), unreadable)
-  t.match(await checkOf('client_secret', { method: 'POST', path: 'test' }), unreadable)
+  t.match(await checkOf('client_secret', { method: 'POST', path: 'check' }), unreadable)
 
   const payload = { clientSecret: 'acme-secret' }
   const saved = await after.inject({ method: 'PATCH', url: `${url}/sso-config`, headers, payload })

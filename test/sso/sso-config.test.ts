@@ -410,3 +410,23 @@ t.test('the configuration of a workspace is for its admins and owners', async t 
     (await app.inject({ url, headers: await bearer({ workspace: workspaceId, role }) })).statusCode
   t.same(await Promise.all(['member', 'admin', 'owner'].map(read)), [403, 404, 404])
 })
+
+t.test('a workspace can check its configuration and create sign-in tests 20 times a minute each', async t => {
+  const { url, headers } = await makeWorkspace(test)
+  const { url: other, headers: theirs } = await makeWorkspace(test)
+  const payload = { challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM' }
+  for (const path of ['check', 'sign-in-tests']) {
+    const ask = (at: string, as: typeof headers) =>
+      test.app.inject({
+        method: 'POST',
+        url: `${at}/sso-config/${path}`,
+        headers: as,
+        ...(path !== 'check' && { payload }),
+      })
+    for (let count = 0; count < 20; count++) t.equal((await ask(url, headers)).json().code, 'sso_not_configured')
+    const refused = await ask(url, headers)
+    t.match(refused.json(), { status: 429, code: 'rate_limited', detail: /20 .*a minute/ })
+    t.ok(Number(refused.headers['retry-after']) > 0)
+    t.equal((await ask(other, theirs)).json().code, 'sso_not_configured', 'another workspace has its own limit')
+  }
+})

@@ -33,7 +33,8 @@ type Settings = Pick<Config, 'scimRequestsPerSecond' | 'scimBurstRequests' | 'sc
 
 export function createLimits(
   { scimRequestsPerSecond, scimBurstRequests, scimConcurrentRequests }: Settings,
-  now: () => number = Date.now,
+  // Never steps back: a wall clock that does would stop every directory for the length of the step.
+  now: () => number = () => performance.now(),
 ): Limits {
   const usages = new Map<string, Usage>()
 

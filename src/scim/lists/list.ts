@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache'
 import { sql, type RawBuilder } from 'kysely'
 import type { Db } from '../../db/database.ts'
 import { prepared, type Params } from '../../db/prepared.ts'
@@ -548,15 +549,9 @@ const MAX_ANCHORS = 10_000
 
 /** Remembered positions of this replica, the oldest going first. */
 export function createAnchors(): Anchors {
-  const anchors = new Map<string, Anchor>()
+  const anchors = new LRUCache<string, Anchor>({ max: MAX_ANCHORS })
   return {
     find: (place, position) => anchors.get(`${place}:${position}`),
-    set(place, position, anchor) {
-      const key = `${place}:${position}`
-      anchors.delete(key)
-      anchors.set(key, anchor)
-      const [oldest] = anchors.keys()
-      if (anchors.size > MAX_ANCHORS && oldest !== undefined) anchors.delete(oldest)
-    },
+    set: (place, position, anchor) => void anchors.set(`${place}:${position}`, anchor),
   }
 }

@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache'
 import { sql, type RawBuilder } from 'kysely'
 import { recordRefusal } from '../../activity/activity.ts'
 import type { Db } from '../../db/database.ts'
@@ -104,6 +105,8 @@ function refused(reason: Reason): AppError {
 
 /** How long a credential is taken from memory; each statement checks it again all the same. */
 const CACHED_MS = 5_000
+/** How long the same refusal of a directory is not recorded again. */
+const RECORDED_MS = 60_000
 const MAX_CACHED = 10_000
 
 /** Where a request comes in, and what it shows. */
@@ -136,23 +139,22 @@ export interface Authenticator {
 }
 
 export function createAuthenticator(db: Db): Authenticator {
-  const cache = new Map<string, { caller: Caller; until: number }>()
-  const recorded = new Map<string, number>()
+  const cache = new LRUCache<string, Caller>({ max: MAX_CACHED, ttl: CACHED_MS })
+  const recorded = new LRUCache<string, true>({ max: MAX_CACHED, ttl: RECORDED_MS })
 
   async function find({ token, isBare }: ShownToken): Promise<Caller> {
     const read = readOpaqueToken('scim', token)
     if (!read) throw refused('token_malformed')
     const key = read.hash.toString('base64')
     const cached = cache.get(key)
-    if (cached && cached.until > Date.now()) return cached.caller
-    cache.delete(key)
+    if (cached) return cached
     const [found] = await findCredential(db, { workspaceId: read.workspaceId, hash: read.hash, isBare })
     if (!found) throw refused('token_unknown')
     const { enabled, revoked, expired, ...caller } = found
     if (revoked) throw refused('token_revoked')
     if (expired) throw refused('token_expired')
     if (!enabled) throw refused('directory_disabled')
-    remember(cache, key, { caller, until: Date.now() + CACHED_MS })
+    cache.set(key, caller)
     return caller
   }
 
@@ -168,7 +170,7 @@ export function createAuthenticator(db: Db): Authenticator {
 
   /** Why the database no longer allows a credential that was taken from memory. */
   async function whyEnded(shown: Shown): Promise<Reason> {
-    for (const [key, { caller }] of cache) if (caller.directoryId === shown.directoryId) cache.delete(key)
+    for (const [key, { directoryId }] of cache.entries()) if (directoryId === shown.directoryId) cache.delete(key)
     return authenticate(shown).then(() => 'credential_ended', reasonOf)
   }
 
@@ -177,8 +179,8 @@ export function createAuthenticator(db: Db): Authenticator {
     const first = reasonOf(refusal)
     const reason = first === 'credential_ended' ? await whyEnded(shown) : first
     const key = `${directoryId}:${reason}`
-    if (!isUuid(directoryId) || (recorded.get(key) ?? 0) > Date.now() - 60_000) return
-    remember(recorded, key, Date.now())
+    if (!isUuid(directoryId) || recorded.has(key)) return
+    recorded.set(key, true)
     const directory = await db
       .selectFrom('directories')
       .select('workspace_id')
@@ -201,12 +203,4 @@ export function createAuthenticator(db: Db): Authenticator {
 function reasonOf(error: unknown): Reason {
   if (error instanceof AppError && error.code === 'unauthenticated') return error.detail?.reason as Reason
   throw error
-}
-
-/** Sets an entry of a map that holds 10,000 at most: the oldest goes first. */
-function remember<Value>(map: Map<string, Value>, key: string, value: Value): void {
-  map.delete(key)
-  map.set(key, value)
-  const [oldest] = map.keys()
-  if (map.size > MAX_CACHED && oldest !== undefined) map.delete(oldest)
 }

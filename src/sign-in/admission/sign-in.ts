@@ -144,7 +144,12 @@ function sessionValues(
     stateHash: attempt.stateHash,
     handoffChallenge: attempt.handoffChallenge,
     returnTo: attempt.returnTo,
-    detail: JSON.stringify({ issuer, subject: claims.sub, trust: 'identity' }),
+    detail: JSON.stringify({
+      issuer,
+      subject: claims.sub,
+      trust: 'identity',
+      ...(proven.contact.fault && { userInfoFault: proven.contact.fault.detail?.reason ?? proven.contact.fault.code }),
+    }),
   }
 }
 

@@ -9,7 +9,7 @@ import { sha256 } from '../../opaque-token.ts'
 import type { SecretBox } from '../../secret-box.ts'
 import { signInConfigSql, type SignInConfigRow } from '../../sso/config/sso-config.ts'
 import type { StartRequest } from './front-end.ts'
-import { tooMany } from './rate-limit.ts'
+import { createRateLimited } from '../../rate-limit.ts'
 import { s256 } from '../../opaque-token.ts'
 
 /** A started sign-in. All of it is in the database: any replica can finish what another began. */
@@ -126,7 +126,7 @@ export async function saveAttempt(
     minutes: limits.minutes,
     limit: limits.openAttempts,
   })
-  if (!row) throw tooMany(60)
+  if (!row) throw createRateLimited(60)
 }
 
 interface AttemptRow extends Omit<SignInAttempt, 'workspaceId' | 'issuer' | 'codeVerifier'> {

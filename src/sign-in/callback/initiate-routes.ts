@@ -11,7 +11,7 @@ import { problemErrors, problemResponses } from '../../http/problem.ts'
 import type { SecretBox } from '../../secret-box.ts'
 import { findSignInConfig } from '../../sso/config/sso-config.ts'
 import { initiatedUrl } from '../attempt/front-end.ts'
-import { createRateLimit } from '../attempt/rate-limit.ts'
+import { createRateLimit } from '../../rate-limit.ts'
 import { returnToOrFrontPage } from '../attempt/return-to.ts'
 import { visitorNetwork } from '../attempt/visitor.ts'
 

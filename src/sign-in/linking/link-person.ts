@@ -33,7 +33,12 @@ export async function linkPerson(trx: Trx, linking: Linking): Promise<Linked> {
   const { workspaceId } = signInConfig
   await lockPerson(trx, workspaceId, person)
   if (await isLinked(trx, workspaceId, person)) return { trust: 'identity' }
-  const facts = linkingFacts(await lockFacts(trx, factsKey(workspaceId, person)), signInConfig)
+  const stored = await lockFacts(trx, factsKey(workspaceId, person))
+  // Another tab may have linked the person while this one waited for the locks.
+  if (stored.candidates.some(({ identities }) => identities.some(each => isIdentityOf(each, person)))) {
+    return { trust: 'identity' }
+  }
+  const facts = linkingFacts(stored, signInConfig)
   const rules: LinkingRules = config
   const decision = decideLinking(person, facts, { config: signInConfig, rules })
   const { trust } = decision
@@ -181,4 +186,8 @@ async function openAccess(trx: Trx, { signInConfig, config }: Linking, opened: O
 /** Whether somebody else (an invitation, a directory, another tab) has made the same member or identity meanwhile. */
 export function isLostRace(error: unknown): boolean {
   return ['members_email', 'identities_pkey', 'identities_member'].some(index => isUniqueViolation(error, index))
+}
+
+function isIdentityOf({ issuer, subject }: { issuer: string; subject: string }, person: Person): boolean {
+  return issuer === person.issuer && subject === person.subject
 }

@@ -124,6 +124,7 @@ function findEmailFault(
   config: SignInConfig,
   rules: LinkingRules,
 ): AppError | undefined {
+  if (contact.fault) return contact.fault
   if (contact.email === undefined) {
     return refuse('sso_email_missing', 'The identity provider gave no e-mail address.', {
       fix: 'Add the email claim to the ID token or UserInfo at the provider, as an optional claim or scope mapping. preferred_username and upn are not taken for an address.',

@@ -6,7 +6,7 @@ import type { Authenticate } from '../../http/admin-auth.ts'
 import { id, loginHint } from '../../http/params.ts'
 import { problemErrors, problemResponses } from '../../http/problem.ts'
 import { findSignInOptions } from './sign-in-options.ts'
-import { createRateLimit } from '../attempt/rate-limit.ts'
+import { createRateLimit } from '../../rate-limit.ts'
 import { visitorNetwork } from '../attempt/visitor.ts'
 
 const question = z

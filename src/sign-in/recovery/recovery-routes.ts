@@ -6,7 +6,7 @@ import { refuseForeignOrigin } from '../../http/admin-auth.ts'
 import { id } from '../../http/params.ts'
 import { problemErrors, problemResponses } from '../../http/problem.ts'
 import { setSessionCookie } from '../../http/session-cookie.ts'
-import { createRateLimit } from '../attempt/rate-limit.ts'
+import { createRateLimit } from '../../rate-limit.ts'
 import { startRecovery } from './recovery.ts'
 import { visitorAddress, visitorNetwork } from '../attempt/visitor.ts'
 

@@ -9,7 +9,7 @@ import { workspaceParams } from '../../http/params.ts'
 import { logRefusal, problemStatus } from '../../http/problem.ts'
 import { toAppError } from '../../http/refusal.ts'
 import { obeyLogoutToken, type LogoutDependencies } from './backchannel-logout.ts'
-import { createRateLimit } from '../attempt/rate-limit.ts'
+import { createRateLimit } from '../../rate-limit.ts'
 import { visitorNetwork } from '../attempt/visitor.ts'
 
 /** Other fields are ignored (Back-Channel Logout 1.0 §2.5). */
@@ -51,7 +51,10 @@ export const backchannelLogoutRoutes: FastifyPluginAsyncZodOpenApi<LogoutDepende
         error_description: describe(refusal),
       })
   })
-  const refusals = createRateLimit({ perMinute: config.signInStartsPerMinute })
+  const tokens = createRateLimit({
+    perMinute: config.signInStartsPerMinute,
+    message: 'Too many invalid logout tokens came from this address. Try again after the seconds in Retry-After.',
+  })
   const failed = { content: { 'application/json': { schema: failure } } }
 
   app.post(
@@ -81,21 +84,22 @@ export const backchannelLogoutRoutes: FastifyPluginAsyncZodOpenApi<LogoutDepende
       const { workspaceId } = request.params
       const token = request.body?.logout_token
       if (token === undefined) throw new AppError('invalid', 'Send logout_token, as a form.')
+      const giveBack = tokens.use(`${workspaceId} ${visitorNetwork(request.ip)}`)
       await obeyLogoutToken(dependencies, { workspaceId, token, requestId: request.id }).catch((error: unknown) =>
         refuse(request, { workspaceId, error }),
       )
+      giveBack()
       return reply.code(200).send()
     },
   )
 
-  /** Leaves an entry for the admin, but no more of them than a stranger may cause. */
+  /** Leaves an entry for the admin. The limit above bounds how many a stranger can cause. */
   async function refuse(
     request: FastifyRequest,
     { workspaceId, error }: { workspaceId: string; error: unknown },
   ): Promise<never> {
     const refusal = toAppError(error)
     if (!refusal.code.startsWith('sso_')) throw refusal
-    refusals.use(visitorNetwork(request.ip))
     if (refusal.code !== 'sso_not_configured') {
       await recordRefusal(dependencies.db, {
         workspaceId,

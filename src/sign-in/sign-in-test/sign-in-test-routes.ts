@@ -4,6 +4,7 @@ import type { Config } from '../../config.ts'
 import { actorOf } from '../../http/admin-auth.ts'
 import { id, workspaceParams } from '../../http/params.ts'
 import { problemResponses } from '../../http/problem.ts'
+import { createRateLimit } from '../../rate-limit.ts'
 import { ifMatchHeader } from '../../http/versions.ts'
 import {
   applySignInTest,
@@ -150,12 +151,19 @@ const draftCodes = [
   'sso_secret_missing',
 ] as const
 
+/** Sign-in tests created per workspace and minute. Each one of a draft fetches the provider's metadata. */
+const testsPerMinute = 20
+
 /** Sign-ins that end in a report; guarded by the scope that they are registered in. */
 export const signInTestRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { config: Config }> = async (
   app,
   dependencies,
 ) => {
   const { db, box } = dependencies
+  const created = createRateLimit({
+    perMinute: testsPerMinute,
+    message: `A workspace can create ${testsPerMinute} sign-in tests a minute. Try again after the seconds in Retry-After.`,
+  })
   const url = '/v1/workspaces/:workspaceId/sso-config/sign-in-tests'
   const shared = { tags: ['SSO'], security: [{ assistToken: [] }] }
 
@@ -168,11 +176,12 @@ export const signInTestRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { 
         operationId: 'createSignInTest',
         summary: 'Prepare a real sign-in that ends in a report instead of a session',
         body: draft,
-        response: { 201: newSignInTest, ...problemResponses(...draftCodes) },
+        response: { 201: newSignInTest, ...problemResponses(...draftCodes, 'rate_limited') },
       },
     },
     async (request, reply) => {
       const { workspaceId } = request.params
+      created.use(workspaceId)
       const { challenge, ...settingsGiven } = request.body
       const given = Object.fromEntries(Object.entries(settingsGiven).filter(([, value]) => value !== undefined))
       const test = await createSignInTest(dependencies, {

@@ -73,7 +73,7 @@ export function testedReport(tested: Tested): SignInTestReport {
       checkClient(proven, signInConfig),
       { ...pass('id_token'), message: `${passed.id_token} Algorithm: ${alg}.` },
       checkClock(clockSkewSeconds),
-      pass('userinfo'),
+      ...checkUserInfo(tested),
       checkPolicy(tested),
       ...checkPerson(tested),
     ],
@@ -224,9 +224,24 @@ function checkPerson(tested: Tested): SignInTestCheck[] {
   if (!(outcome instanceof AppError)) {
     return [...known, checkMembership(outcome), checkRole(outcome), ...checkAccount(outcome, adminId)]
   }
+  if (outcome === tested.proven.contact.fault) return []
   if (isLinkRequired(tested)) return [...known, linkRequired(outcome)]
   const name = namedBy[outcome.code] ?? 'membership'
   return [...known.filter(check => check.name !== name), failed(name, outcome)]
+}
+
+/** A UserInfo endpoint that fails refuses only a person who has to be found by their address. */
+function checkUserInfo({ proven, outcome }: Tested): SignInTestCheck[] {
+  const { fault } = proven.contact
+  if (fault === undefined) return [pass('userinfo')]
+  if (outcome === fault) return [failed('userinfo', fault)]
+  return [
+    {
+      ...failed('userinfo', fault),
+      result: 'warn',
+      message: `UserInfo could not be read${reasonOf(fault)}. This person is known without it; a new person would be refused.`,
+    },
+  ]
 }
 
 /** Refusals that end when the member links the account. */

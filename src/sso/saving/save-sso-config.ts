@@ -101,7 +101,7 @@ export async function deleteSsoConfig(
     await recordActivity(trx, { ...entry, workspaceId, actor, detail: { issuer: deleted.issuer } })
     return deleted.issuer
   })
-  providers.forget(issuer)
+  providers.markStale(issuer)
 }
 
 interface Write extends SsoChange<SsoSettings> {
@@ -160,7 +160,7 @@ async function store(dependencies: SsoDependencies, write: Write): Promise<Saved
     })
     return getSsoConfig(trx, workspaceId)
   })
-  if (stored) providers.forget(stored.issuer)
+  if (stored) providers.markStale(stored.issuer)
   notices.push(...limitNotices(saved), ...(await migrationNotices(db, { workspaceId, stored, saved })))
   return { stored: saved, notices }
 }

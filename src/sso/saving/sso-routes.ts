@@ -4,6 +4,7 @@ import type { Config } from '../../config.ts'
 import { actorOf } from '../../http/admin-auth.ts'
 import { workspaceParams } from '../../http/params.ts'
 import { problemResponses } from '../../http/problem.ts'
+import { createRateLimit } from '../../rate-limit.ts'
 import { ifMatchHeader, withEtag } from '../../http/versions.ts'
 import type { ProviderMetadata } from '../../oidc/provider.ts'
 import { guideTo } from '../guides/provider-guides.ts'
@@ -121,7 +122,14 @@ const saveCodes = [
 ] as const
 
 /** A workspace's OpenID Connect settings; guarded by the scope that they are registered in. */
+/** Configuration checks per workspace and minute. Each one fetches documents of up to 512 KB from the provider. */
+const checksPerMinute = 20
+
 export const ssoRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { config: Config }> = async (app, options) => {
+  const checks = createRateLimit({
+    perMinute: checksPerMinute,
+    message: `A workspace can check its configuration ${checksPerMinute} times a minute. Try again after the seconds in Retry-After.`,
+  })
   const { config, db } = options
   const url = '/v1/workspaces/:workspaceId/sso-config'
   const shared = { tags: ['SSO'], security: [{ assistToken: [] }], params: workspaceParams }
@@ -247,11 +255,12 @@ export const ssoRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { config:
         operationId: 'checkSsoConfig',
         summary: 'Test the saved settings or a draft, check by check',
         body: draft,
-        response: { 200: test, ...problemResponses('sso_not_configured') },
+        response: { 200: test, ...problemResponses('sso_not_configured', 'rate_limited') },
       },
     },
     async request => {
       const { workspaceId } = request.params
+      checks.use(workspaceId)
       return checkSsoConfig(options, { workspaceId, draft: given(request.body ?? {}), actor: actorOf(request) })
     },
   )
