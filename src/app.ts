@@ -10,6 +10,7 @@ import { activityRoutes } from './activity/routes.ts'
 import type { Actor } from './actor.ts'
 import type { Config } from './config.ts'
 import type { Db } from './db/database.ts'
+import { createWorkClass, type Work } from './db/work-class.ts'
 import { directoryRoutes } from './directories/routes.ts'
 import { AppError } from './errors.ts'
 import { authenticator, requireSettingsAdmin, requireWorkspaceAdmin } from './http/admin-auth.ts'
@@ -17,6 +18,7 @@ import { assistTokenVerifier } from './http/assist-token.ts'
 import { docsRoutes } from './http/docs.ts'
 import { healthRoutes } from './http/health.ts'
 import { logRequests, requestLogger } from './http/log.ts'
+import { createRequestLimits } from './http/request-limits.ts'
 import { problemErrors, sendProblem } from './http/problem.ts'
 import { answerConnectionError, maxHeaderBytes, refuseEncodedBodies } from './http/raw-requests.ts'
 import { maxBodyBytes, toAppError } from './http/refusal.ts'
@@ -52,6 +54,8 @@ import { findGatedWorkspace } from './workspaces/workspaces.ts'
 export interface AppOptions {
   config: Config
   db: Db
+  /** Connections for work that a tenant can make expensive; absent: those of `db`. */
+  workDbs?: { scans: Db; batches: Db } | undefined
   logger: FastifyBaseLogger
   /** The public keys of Assist's access tokens. */
   assistKeys: JWTVerifyGetKey
@@ -65,6 +69,7 @@ export interface AppOptions {
 export async function buildApp({
   config,
   db,
+  workDbs = { scans: db, batches: db },
   logger,
   assistKeys,
   outbound = {},
@@ -99,6 +104,11 @@ export async function buildApp({
     throw new AppError('not_found', `There is no ${request.method} here. See /docs for what there is.`)
   })
 
+  const slots = config.databaseScanConnections
+  const work: Work = {
+    scans: createWorkClass({ db: workDbs.scans, slots }),
+    batches: createWorkClass({ db: workDbs.batches, slots }),
+  }
   const box = createSecretBox(config)
   const accessTokens = createAccessTokens({ config, db, box })
   const authenticate = authenticator(config, {
@@ -147,13 +157,19 @@ export async function buildApp({
   await app.register(workspaceRoutes, { config, db, authenticate })
 
   // Identity providers that keep a directory in sync
-  await app.register(scim, { config, db, box })
+  await app.register(scim, { config, db, work, box })
 
   const adminGate = {
     config,
     authenticate,
     findWorkspace: (id: string) => findGatedWorkspace(db, id),
     onBlocked: (blocked: { workspaceId: string; actor: Actor }) => recordBlocked(db, blocked),
+    limits: createRequestLimits({
+      requestsPerSecond: config.adminRequestsPerSecond,
+      burst: config.adminBurstRequests,
+      concurrent: config.adminConcurrentRequests,
+      subject: 'A workspace',
+    }),
   }
 
   // Admins of a workspace
@@ -161,12 +177,12 @@ export async function buildApp({
     problemErrors(admin)
     requireWorkspaceAdmin(admin, adminGate)
     refuseUnreadInput(admin)
-    await admin.register(activityRoutes, { db })
+    await admin.register(activityRoutes, { work })
     await admin.register(memberRoutes, { config, db })
-    await admin.register(accessRoutes, { config, db })
-    await admin.register(explainRoutes, { config, db })
+    await admin.register(accessRoutes, { config, db, work })
+    await admin.register(explainRoutes, { config, db, work })
     await admin.register(workspaceSessionRoutes, { db })
-    await admin.register(directoryRoutes, { config, db })
+    await admin.register(directoryRoutes, { config, db, work })
   })
 
   // How people sign in: also for owners who come by a recovery code
@@ -178,7 +194,7 @@ export async function buildApp({
     await settings.register(ssoRoutes, { config, db, box, providers })
     await settings.register(credentialRoutes, { db, box })
     await settings.register(signInTestRoutes, { config, db, box, providers })
-    await settings.register(enforcementRoutes, { config, db, box })
+    await settings.register(enforcementRoutes, { config, db, box, work })
     await settings.register(signInPolicyRoutes, { config, db })
   })
 

@@ -46,6 +46,7 @@ const settings = z.object({
 
   DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'must be a postgres:// URL'),
   DATABASE_POOL_SIZE: z.coerce.number().int().min(2).max(200).default(10),
+  DATABASE_SCAN_CONNECTIONS: z.coerce.number().int().min(1).max(50).default(2),
   MIGRATE_ON_START: flag.default(true),
 
   FRONTEND_ORIGINS: commaList.pipe(z.array(origin).min(1)),
@@ -99,7 +100,7 @@ const settings = z.object({
     .string()
     .default('443,8443')
     .transform(text => list(text).map(Number))
-    .pipe(z.array(z.number().int().min(0).max(65535))),
+    .pipe(z.array(z.int32().min(0).max(65535))),
   OUTBOUND_ALLOW_HTTP: flag.default(false),
   SHARED_ISSUERS: z.string().default('https://accounts.google.com').transform(list),
   WEBMAIL_DOMAINS: z
@@ -113,6 +114,9 @@ const settings = z.object({
   DOMAIN_RECHECK_HOURS: z.coerce.number().int().min(1).max(720).default(24),
   DOMAIN_GRACE_HOURS: z.coerce.number().int().min(0).max(720).default(72),
 
+  ADMIN_REQUESTS_PER_SECOND: z.coerce.number().int().min(5).max(100_000).default(50),
+  ADMIN_BURST_REQUESTS: z.coerce.number().int().min(5).max(100_000).default(500),
+  ADMIN_CONCURRENT_REQUESTS: z.coerce.number().int().min(1).max(10_000).default(8),
   SCIM_MAX_BODY_BYTES: z.coerce.number().int().min(65_536).max(268_435_456).default(16_777_216),
   SCIM_REQUESTS_PER_SECOND: z.coerce.number().int().min(25).max(100_000).default(50),
   SCIM_BURST_REQUESTS: z.coerce.number().int().min(25).max(100_000).default(500),

@@ -81,6 +81,7 @@ export type ErrorCode =
   | 'role_above_own'
   | 'directory_owned'
   | 'token_limit'
+  | 'directory_limit'
   | 'group_unknown'
   | 'group_mapped'
   | 'scim_group_unknown'

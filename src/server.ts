@@ -23,14 +23,19 @@ if (config.migrateOnStart) {
   if (applied.length > 0) logger.info({ applied }, 'migrated')
 }
 
-const db = openDatabase({
+const connection = {
   url: databaseUrl,
-  poolSize: config.databasePoolSize,
-  onConnectionLost: error => logger.warn({ err: error }, 'database connection lost'),
-})
+  onConnectionLost: (error: Error) => logger.warn({ err: error }, 'database connection lost'),
+}
+const db = openDatabase({ ...connection, poolSize: config.databasePoolSize })
+const expensive = { ...connection, poolSize: config.databaseScanConnections }
+const workDbs = {
+  scans: openDatabase({ ...expensive, statementTimeoutMs: 10_000 }),
+  batches: openDatabase({ ...expensive, statementTimeoutMs: 30_000 }),
+}
 const issuer = config.developmentTokens ? await openIssuer(config) : undefined
 const assistKeys = issuer?.keys ?? createRemoteJWKSet(new URL(config.assistJwksUrl), { timeoutDuration: 5_000 })
-const app = await buildApp({ config, db, logger, assistKeys })
+const app = await buildApp({ config, db, workDbs, logger, assistKeys })
 
 await listenOrExit()
 logger.info({ publicUrl: config.publicUrl, docs: `${config.publicUrl}/docs` }, 'ready')
@@ -70,7 +75,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
 async function stop(): Promise<void> {
   logger.info('stopping')
   await app.close()
-  await db.destroy()
+  await Promise.all([db, workDbs.scans, workDbs.batches].map(each => each.destroy()))
   await embedded?.stop()
   process.exit(0)
 }

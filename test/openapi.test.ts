@@ -161,3 +161,24 @@ function hasExample(node: unknown, seen = new Set<unknown>()): boolean {
   }
   return 'example' in node || 'examples' in node || Object.values(node).some(each => hasExample(each, seen))
 }
+
+t.test('every integer that a request can contain has the bounds of its column', t => {
+  const unbounded: string[] = []
+  const visit = (node: unknown, path: string) => {
+    if (typeof node !== 'object' || node === null) return
+    const { type, maximum, minimum } = node as { type?: string; maximum?: number; minimum?: number }
+    if (type === 'integer' && !(maximum !== undefined && maximum <= 2_147_483_647 && minimum !== undefined)) {
+      unbounded.push(path)
+    }
+    for (const [key, value] of Object.entries(node)) visit(value, `${path}/${key}`)
+  }
+  for (const [path, methods] of Object.entries(document.paths ?? {})) {
+    for (const [method, operation] of Object.entries(
+      methods as Record<string, { requestBody?: unknown; parameters?: unknown }>,
+    )) {
+      visit([operation.requestBody, operation.parameters], `${method} ${path}`)
+    }
+  }
+  t.same(unbounded, [])
+  t.end()
+})

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
 import { z } from 'zod'
-import type { Db } from '../db/database.ts'
+import type { Work } from '../db/work-class.ts'
 import { workspaceParams } from '../http/params.ts'
 import { problemResponses } from '../http/problem.ts'
 import { instant } from '../http/validation.ts'
@@ -48,7 +48,7 @@ const query = pageQuery.extend({
 })
 
 /** The activity log of a workspace; guarded by the scope that it is registered in. */
-export const activityRoutes: FastifyPluginAsyncZodOpenApi<{ db: Db }> = async (app, { db }) => {
+export const activityRoutes: FastifyPluginAsyncZodOpenApi<{ work: Work }> = async (app, { work: { scans } }) => {
   app.get(
     '/v1/workspaces/:workspaceId/activity',
     {
@@ -65,7 +65,7 @@ export const activityRoutes: FastifyPluginAsyncZodOpenApi<{ db: Db }> = async (a
     async request => {
       const { workspaceId } = request.params
       const { actor: actorId, member: memberId, ...filter } = request.query
-      return listActivity(db, { workspaceId, actorId, memberId, ...filter })
+      return scans.run(workspaceId, on => listActivity(on, { workspaceId, actorId, memberId, ...filter }))
     },
   )
 }

@@ -47,6 +47,8 @@ export function openDatabase({
       'plan_cache_mode=force_generic_plan',
       'enable_seqscan=off',
       'jit=off',
+      // One scan of a tenant occupies one core and not all of them.
+      'max_parallel_workers_per_gather=0',
     ]
       .map(setting => `-c ${setting}`)
       .join(' '),

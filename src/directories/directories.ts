@@ -39,6 +39,9 @@ export interface Guard {
   minutes: number
 }
 
+/** Directories per workspace. Each has limits, tokens and memory of its own. */
+export const MAX_DIRECTORIES = 20
+
 export interface DirectoryKey {
   workspaceId: string
   directoryId: string
@@ -96,10 +99,24 @@ export interface NewDirectory {
   roles: readonly string[]
 }
 
+/** @throws {AppError} `directory_limit` */
 export async function createDirectory(
   trx: Trx,
   { workspaceId, name, mode, actor, roles }: NewDirectory,
 ): Promise<Directory> {
+  // The lock makes concurrent requests count each other's directories.
+  await sql`SELECT FROM workspaces WHERE id = ${workspaceId} FOR UPDATE`.execute(trx)
+  const { count } = await trx
+    .selectFrom('directories')
+    .select(({ fn }) => fn.countAll<number>().as('count'))
+    .where('workspace_id', '=', workspaceId)
+    .executeTakeFirstOrThrow()
+  if (count >= MAX_DIRECTORIES) {
+    throw new AppError(
+      'directory_limit',
+      `A workspace can have ${MAX_DIRECTORIES} directories. Delete one that is no longer used.`,
+    )
+  }
   const directory = await trx
     .insertInto('directories')
     .values({ workspace_id: workspaceId, id: uuid7(), name, mode, max_linkable_role: roleLimitOf(roles, actor) })

@@ -3,7 +3,8 @@ import { z } from 'zod'
 import type { Config } from '../config.ts'
 import { accessPreview, previewQuery, previewVersion } from '../access/mappings/preview-schema.ts'
 import { previewAccess } from '../access/derivation/preview.ts'
-import { retryDeadlocks, type Db } from '../db/database.ts'
+import type { Db } from '../db/database.ts'
+import type { Work } from '../db/work-class.ts'
 import { actorOf } from '../http/admin-auth.ts'
 import { id, workspaceParams } from '../http/params.ts'
 import { problemResponses } from '../http/problem.ts'
@@ -35,9 +36,9 @@ const whenOff = z.enum(['keep', 'release']).meta({
 })
 const guard = z
   .strictObject({
-    people: z.number().int().min(1).nullable(),
-    percent: z.number().int().min(1).max(100).nullable().meta({ description: "Of the directory's users" }),
-    minutes: z.number().int().min(1).max(10_080).meta({ description: 'The window' }),
+    people: z.int32().min(1).nullable(),
+    percent: z.int32().min(1).max(100).nullable().meta({ description: "Of the directory's users" }),
+    minutes: z.int32().min(1).max(10_080).meta({ description: 'The window' }),
   })
   .meta({
     description:
@@ -59,7 +60,7 @@ const directory = z
         'the directory or its tokens. An owner who saves it raises it to owner',
     }),
     scimEndpoint: z.string().meta({ description: 'Enter it at the identity provider, with a token' }),
-    version: z.number().int(),
+    version: z.int32(),
     createdAt: z.iso.datetime(),
     updatedAt: z.iso.datetime(),
   })
@@ -113,7 +114,7 @@ const held = z
     userName: z.string().nullable(),
     memberId: z.uuid(),
     operation: z.enum(['deactivate', 'delete']),
-    attempts: z.number().int().meta({ description: 'How often the directory has asked for it' }),
+    attempts: z.int32().meta({ description: 'How often the directory has asked for it' }),
     firstAt: z.iso.datetime(),
     lastAt: z.iso.datetime(),
   })
@@ -124,18 +125,22 @@ const whichHeld = z.union([
 ])
 const tokenRequest = z
   .strictObject({
-    expiresInDays: z.number().int().min(1).max(1095).optional().meta({
+    expiresInDays: z.int32().min(1).max(1095).optional().meta({
       description: 'Days until it ends by itself; absent: it lasts until it is revoked',
       example: 365,
     }),
   })
   .nullish()
 
-const decidedRemovals = z.object({ people: z.number().int() }).meta({ id: 'DecidedRemovals' })
+const decidedRemovals = z.object({ people: z.int32() }).meta({ id: 'DecidedRemovals' })
 
 /** Directories, their tokens, and what they hold; guarded by the scope that they are registered in. */
-export const directoryRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db }> = async (app, options) => {
+export const directoryRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db; work: Work }> = async (
+  app,
+  options,
+) => {
   const { config, db } = options
+  const { scans, batches } = options.work
   const list = '/v1/workspaces/:workspaceId/directories'
   const one = `${list}/:directoryId`
   const tags = ['Directories']
@@ -174,7 +179,7 @@ export const directoryRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db:
         operationId: 'createDirectory',
         summary: 'Add a directory; then make a token for it',
         body: creation,
-        response: { 201: directory, ...problemResponses() },
+        response: { 201: directory, ...problemResponses('directory_limit') },
       },
     },
     async (request, reply) => {
@@ -220,7 +225,7 @@ export const directoryRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db:
       const { previewVersion: version, ...wanted } = request.body
       const shared = { ...request.params, actor: actorOf(request), roles: config.roles }
       const change = { ...shared, changes: wanted, expectedVersion, previewVersion: version }
-      const changed = await retryDeadlocks(() => db.transaction().execute(trx => changeDirectory(trx, change)))
+      const changed = await batches.transact(request.params.workspaceId, trx => changeDirectory(trx, change))
       return withEtag(reply, describe(changed))
     },
   )
@@ -242,7 +247,8 @@ export const directoryRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db:
     async request => {
       const found = await getDirectory(db, request.params)
       const change = directoryChange(found, request.params, request.body)
-      return previewAccess(db, change, { ...request.query, roles: config.roles })
+      const question = { ...request.query, roles: config.roles }
+      return scans.run(request.params.workspaceId, on => previewAccess(on, change, question))
     },
   )
 
@@ -285,7 +291,7 @@ export const directoryRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db:
       async request => {
         const userIds = 'all' in request.body ? undefined : request.body.userIds
         const decision = { ...request.params, userIds, state, actor: actorOf(request), roles: config.roles }
-        return retryDeadlocks(() => db.transaction().execute(trx => decideHeldRemovals(trx, decision)))
+        return batches.transact(request.params.workspaceId, trx => decideHeldRemovals(trx, decision))
       },
     )
   }

@@ -3,6 +3,7 @@ import { decodeJwt } from 'jose'
 import type { Actor } from '../actor.ts'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
+import { enterUntilEnd, type RequestLimits } from './request-limits.ts'
 import type { VerifyToken } from './assist-token.ts'
 import { readSessionCookie } from './session-cookie.ts'
 
@@ -71,6 +72,8 @@ export interface AdminGate {
   findWorkspace: (workspaceId: string) => Promise<{ isEnforced: boolean } | undefined>
   /** Told of somebody who came by another way than SSO, where it is enforced. */
   onBlocked: (blocked: { workspaceId: string; actor: Actor }) => Promise<void>
+  /** What one workspace may ask of this replica. */
+  limits: RequestLimits
 }
 
 /**
@@ -92,10 +95,10 @@ export function requireWorkspaceAdmin(scope: FastifyInstance, guard: AdminGate):
 /** The same for what an owner needs to repair the sign-in: recovery sessions are let in too. */
 export function requireSettingsAdmin(
   scope: FastifyInstance,
-  { config, authenticate, findWorkspace, onBlocked }: AdminGate,
+  { config, authenticate, findWorkspace, onBlocked, limits }: AdminGate,
 ): void {
   const adminRank = config.roles.indexOf('admin')
-  scope.addHook('onRequest', async request => {
+  scope.addHook('onRequest', async (request, reply) => {
     await authenticate(request)
     const actor = actorOf(request)
     const workspaceId = (request.params as { workspaceId: string }).workspaceId.toLowerCase()
@@ -112,6 +115,7 @@ export function requireSettingsAdmin(
     if (actor.type !== 'service' && config.roles.indexOf(actor.role ?? '') < adminRank) {
       throw new AppError('forbidden', 'This needs the role admin or owner in the workspace.')
     }
+    await enterUntilEnd(reply, [[limits, workspaceId]])
   })
 }
 

@@ -78,6 +78,7 @@ export const problemStatus: Record<ErrorCode, number> = {
   role_above_own: 403,
   directory_owned: 409,
   token_limit: 409,
+  directory_limit: 409,
   group_unknown: 404,
   group_mapped: 409,
   scim_group_unknown: 404,
@@ -108,7 +109,7 @@ export const problem = z
   .object({
     type: z.string().meta({ description: 'about:blank: `code` tells the problems apart' }),
     title: z.string().meta({ description: 'The HTTP status in words' }),
-    status: z.number().int(),
+    status: z.int32(),
     code: z.string().meta({ description: 'Stable; branch on this' }),
     detail: z.string().meta({ description: 'What was wrong and what to change, for a person' }),
     requestId: z.string().meta({ description: 'Finds the request in the service log' }),

@@ -14,7 +14,7 @@ import { listSessions } from './sessions.ts'
 const session = z.object({ ...listedSession, memberId: z.uuid() }).meta({ id: 'WorkspaceSession' })
 
 const sessionsEnded = z
-  .object({ sessionsEnded: z.number().int().meta({ description: 'Those that were over are not counted' }) })
+  .object({ sessionsEnded: z.int32().meta({ description: 'Those that were over are not counted' }) })
   .meta({ id: 'SessionsEnded' })
 
 /**

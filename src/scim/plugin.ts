@@ -1,16 +1,16 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { logRefusal } from '../http/problem.ts'
+import { createRequestLimits, createTurns, enterUntilEnd, onEnd } from '../http/request-limits.ts'
+import type { Work } from '../db/work-class.ts'
 import type { SecretBox } from '../secret-box.ts'
 import { bulkRoutes } from './bulk/bulk-routes.ts'
 import { createAuthenticator, tokenIn, type Authenticator, type Shown } from './storage/credential.ts'
 import { discoveryRoutes } from './http/discovery-routes.ts'
 import { scimError, scimStatus, toScimRefusal } from './http/error.ts'
 import { groupRoutes } from './http/group-routes.ts'
-import { createLimits } from './http/limits.ts'
 import { createAnchors } from './lists/list.ts'
 import { recordScimRefusal } from './http/refusals.ts'
 import { MEDIA_TYPE, refusedRequest } from './http/serve.ts'
@@ -20,6 +20,7 @@ import { userRoutes } from './http/user-routes.ts'
 export interface ScimPlugin {
   config: Config
   db: Db
+  work: Work
   /** Seals cursors. */
   box: SecretBox
 }
@@ -28,10 +29,26 @@ export interface ScimPlugin {
  * SCIM 2.0 (RFC 7643, RFC 7644) under /scim/v2/{directoryId}: the guard, the media types and the shape of errors, and
  * behind them the routes.
  */
-export async function scim(app: FastifyInstance, { config, db, box }: ScimPlugin): Promise<void> {
+export async function scim(app: FastifyInstance, { config, db, work, box }: ScimPlugin): Promise<void> {
   const authenticator = createAuthenticator(db)
-  const limits = createLimits(config)
+  const limits = createRequestLimits({
+    requestsPerSecond: config.scimRequestsPerSecond,
+    burst: config.scimBurstRequests,
+    concurrent: config.scimConcurrentRequests,
+    subject: 'A directory',
+  })
+  // Several directories of one workspace share twice the limits of one.
+  const workspaceLimits = createRequestLimits({
+    requestsPerSecond: 2 * config.scimRequestsPerSecond,
+    burst: 2 * config.scimBurstRequests,
+    concurrent: 2 * config.scimConcurrentRequests,
+    subject: 'The directories of a workspace together',
+  })
+  const turns = createTurns(Math.max(2, Math.floor(config.databasePoolSize / 2)))
   app.decorateRequest('caller', null)
+  app.decorateRequest('releaseTurn', null)
+  app.decorateRequest('work', null)
+  app.decorateRequest('batchDb', null)
   const { scimMaxBodyBytes: bodyLimit } = config
   readScimBodies(app, bodyLimit)
   app.setErrorHandler((error, request, reply) => sendRefusal({ db, authenticator, bodyLimit }, error, request, reply))
@@ -42,14 +59,19 @@ export async function scim(app: FastifyInstance, { config, db, box }: ScimPlugin
         const caller = await authenticator.authenticate(shownBy(request))
         request.caller = caller
         request.actor = { type: 'directory', id: caller.directoryId, workspaceId: caller.workspaceId }
-        const { waitMs, leave } = limits.enter(caller.directoryId)
-        // Whichever comes: the second is there for clients that hang up.
-        reply.raw.once('finish', leave).once('close', leave)
-        // Who hung up while the token was looked up does not say so again.
-        if (reply.raw.destroyed) leave()
-        if (waitMs > 0) await delay(waitMs)
+        await enterUntilEnd(reply, [
+          [limits, caller.directoryId],
+          [workspaceLimits, caller.workspaceId],
+        ])
       })
-      const options = { config, db, box, limits, anchors: createAnchors() }
+      // After the body has come in, so that a slow upload holds no turn.
+      directory.addHook('preHandler', async (request, reply) => {
+        if (!request.caller) return
+        request.work = work
+        request.releaseTurn = await turns.take(request.caller.workspaceId)
+        onEnd(reply, request.releaseTurn)
+      })
+      const options = { config, db, work, box, limits, anchors: createAnchors() }
       await directory.register(discoveryRoutes, options)
       await directory.register(userRoutes, options)
       await directory.register(groupRoutes, options)

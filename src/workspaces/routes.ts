@@ -12,7 +12,7 @@ const workspace = z
     id: z.uuid(),
     name: z.string(),
     defaultRole: z.string(),
-    version: z.number().int(),
+    version: z.int32(),
     createdAt: z.iso.datetime(),
     updatedAt: z.iso.datetime(),
   })

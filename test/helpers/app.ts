@@ -44,6 +44,9 @@ export async function makeApp(t: Test, { settings = {}, options = {}, beside }: 
     // Tests are in more of a hurry than a directory may be.
     SCIM_REQUESTS_PER_SECOND: '100000',
     SCIM_BURST_REQUESTS: '100000',
+    ADMIN_REQUESTS_PER_SECOND: '100000',
+    ADMIN_BURST_REQUESTS: '100000',
+    ADMIN_CONCURRENT_REQUESTS: '10000',
     ...settings,
   })
   const lines: string[] = []

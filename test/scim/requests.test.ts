@@ -2,7 +2,7 @@ import { request as httpRequest } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { sql } from 'kysely'
 import t from 'tap'
-import { createLimits } from '../../src/scim/http/limits.ts'
+import { createRequestLimits } from '../../src/http/request-limits.ts'
 import { uuid7 } from '../../src/uuid7.ts'
 import { makeApp } from '../helpers/app.ts'
 import { ENTERPRISE, GROUP, makeDirectory, makeReplica, makeToken, PATCH_OP, USER } from '../helpers/scim.ts'
@@ -391,10 +391,9 @@ t.test(
   'AL-9, MS-1: the bound lets a burst through at once, then as many as leave room; 25 a second are never too many',
   t => {
     let now = 0
-    const limits = createLimits(
-      { scimRequestsPerSecond: 25, scimBurstRequests: 50, scimConcurrentRequests: 2 },
-      () => now,
-    )
+    const subject = 'A directory'
+    const clock = { subject, now: () => now }
+    const limits = createRequestLimits({ requestsPerSecond: 25, burst: 50, concurrent: 2, ...clock })
     const [first, second] = [limits.enter('a'), limits.enter('a')]
     t.throws(() => limits.enter('a'), { code: 'rate_limited', retryAfter: 1 }, 'two at a time')
     limits.enter('b').leave()
@@ -418,10 +417,7 @@ t.test(
     const { waitMs, leave } = limits.enter('a')
     leave()
     t.equal(waitMs, 2_000, 'operations of a bulk request count too, and keep nobody out')
-    const usual = createLimits(
-      { scimRequestsPerSecond: 50, scimBurstRequests: 500, scimConcurrentRequests: 64 },
-      () => now,
-    )
+    const usual = createRequestLimits({ requestsPerSecond: 50, burst: 500, concurrent: 64, ...clock })
     for (let count = 0; count < 25 * 600; count++) {
       if (count % 25 === 0) now += 1000
       usual.enter('a').leave()

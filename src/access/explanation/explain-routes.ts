@@ -2,7 +2,8 @@ import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
 import { z } from 'zod'
 import type { Config } from '../../config.ts'
-import { retryDeadlocks, type Db } from '../../db/database.ts'
+import type { Db } from '../../db/database.ts'
+import type { Work } from '../../db/work-class.ts'
 import { actorOf } from '../../http/admin-auth.ts'
 import { id, workspaceParams } from '../../http/params.ts'
 import { problemResponses } from '../../http/problem.ts'
@@ -74,7 +75,10 @@ const accessReport = pageOf(
   .meta({ id: 'AccessReport' })
 
 /** Who has which access and why, now and then; guarded by the scope that it is registered in. */
-export const explainRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db }> = async (app, { config, db }) => {
+export const explainRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db; work: Work }> = async (
+  app,
+  { config, db, work: { scans, batches } },
+) => {
   const { roles } = config
   const shared = { tags: ['Access'], security: [{ assistToken: [] }], params: workspaceParams }
   const workspace = '/v1/workspaces/:workspaceId'
@@ -105,7 +109,8 @@ export const explainRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: D
         response: { 200: accessReport, ...problemResponses('at_in_future', 'at_before_history') },
       },
     },
-    async request => reportAccess(db, { ...request.params, ...request.query }),
+    async request =>
+      scans.run(request.params.workspaceId, on => reportAccess(on, { ...request.params, ...request.query })),
   )
 
   app.get(
@@ -126,7 +131,9 @@ export const explainRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: D
       },
     },
     async (request, reply) => {
-      const lines = await reportAccessAsCsv(db, { ...request.params, ...request.query })
+      const lines = await scans.run(request.params.workspaceId, on =>
+        reportAccessAsCsv(on, { ...request.params, ...request.query }),
+      )
       reply.type('text/csv; charset=utf-8').header('content-disposition', 'attachment; filename="access-report.csv"')
       return reply.send(Readable.from(lines))
     },
@@ -140,14 +147,14 @@ export const explainRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: D
         operationId: 'reconcileAccess',
         summary: "Derive everybody's access anew from its sources, and repair what differs: expected none",
         response: {
-          200: z.object({ members: z.number().int(), repaired: z.number().int() }).meta({ id: 'Reconciliation' }),
+          200: z.object({ members: z.int32(), repaired: z.int32() }).meta({ id: 'Reconciliation' }),
           ...problemResponses(),
         },
       },
     },
     async request => {
       const reconciliation = { ...request.params, actor: actorOf(request), roles }
-      return retryDeadlocks(() => db.transaction().execute(trx => reconcileAccess(trx, reconciliation)))
+      return batches.transact(request.params.workspaceId, trx => reconcileAccess(trx, reconciliation))
     },
   )
 
@@ -180,7 +187,7 @@ export const explainRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: D
     },
     async request => {
       const change = { ...request.params, ...request.body, actor: actorOf(request), roles }
-      await retryDeadlocks(() => db.transaction().execute(trx => setDefaultRole(trx, change)))
+      await batches.transact(request.params.workspaceId, trx => setDefaultRole(trx, change))
       return { role: change.role }
     },
   )
@@ -199,7 +206,10 @@ export const explainRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: D
     },
     async request => {
       const change = { ...request.params, ...request.body, actor: actorOf(request), roles }
-      return previewAccess(db, await defaultRoleChange(db, change), { ...request.query, roles })
+      const question = { ...request.query, roles }
+      return scans.run(request.params.workspaceId, async on =>
+        previewAccess(on, await defaultRoleChange(on, change), question),
+      )
     },
   )
 }

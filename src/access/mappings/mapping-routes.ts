@@ -1,7 +1,8 @@
 import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
 import { z } from 'zod'
 import type { Config } from '../../config.ts'
-import { retryDeadlocks, type Db, type Trx } from '../../db/database.ts'
+import type { Db } from '../../db/database.ts'
+import type { Work } from '../../db/work-class.ts'
 import { actorOf } from '../../http/admin-auth.ts'
 import { id, workspaceParams } from '../../http/params.ts'
 import { problemResponses } from '../../http/problem.ts'
@@ -30,7 +31,7 @@ const group = z
   .object({
     id: z.uuid(),
     name,
-    version: z.number().int(),
+    version: z.int32(),
     createdAt: z.iso.datetime(),
     updatedAt: z.iso.datetime(),
   })
@@ -62,7 +63,7 @@ const mapping = z
     groupId: z.uuid().nullable(),
     groupName: z.string().nullable(),
     role: role.nullable(),
-    version: z.number().int(),
+    version: z.int32(),
     createdAt: z.iso.datetime(),
   })
   .meta({ id: 'GroupMapping' })
@@ -126,10 +127,11 @@ const mappingRefusals = [
 ] as const
 
 /** Assist groups, and the mappings that fill them and give roles; guarded by the scope that they are registered in. */
-export const accessRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db }> = async (app, { config, db }) => {
+export const accessRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db; work: Work }> = async (
+  app,
+  { config, db, work: { scans, batches } },
+) => {
   const { roles } = config
-  const inTransaction = <Result>(work: (trx: Trx) => Promise<Result>) =>
-    retryDeadlocks(() => db.transaction().execute(work))
   const security = [{ assistToken: [] }]
   const groups = { tags: ['Groups'], security, params: workspaceParams.extend({ groupId: id }) }
   const mappings = { tags: ['Group mappings'], security, params: workspaceParams.extend({ mappingId: id }) }
@@ -222,7 +224,7 @@ export const accessRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db
     async (request, reply) => {
       const expectedVersion = request.headers['if-match']
       const deletion = { ...request.params, ...request.query, expectedVersion, actor: actorOf(request), roles }
-      await inTransaction(trx => deleteGroup(trx, deletion))
+      await batches.transact(request.params.workspaceId, trx => deleteGroup(trx, deletion))
       return reply.code(204).send()
     },
   )
@@ -240,7 +242,8 @@ export const accessRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db
     },
     async request => {
       await getGroup(db, request.params)
-      return previewAccess(db, groupDeletion(request.params), { ...request.query, roles })
+      const question = { ...request.query, roles }
+      return scans.run(request.params.workspaceId, on => previewAccess(on, groupDeletion(request.params), question))
     },
   )
 
@@ -301,7 +304,7 @@ export const accessRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db
         actor: actorOf(request),
         roles,
       }
-      const created = await inTransaction(trx => createMapping(trx, input))
+      const created = await batches.transact(request.params.workspaceId, trx => createMapping(trx, input))
       reply.code(201).header('location', `/v1/workspaces/${workspaceId}/group-mappings/${created.id}`)
       return withEtag(reply, created)
     },
@@ -328,7 +331,8 @@ export const accessRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db
         : body.change === 'update'
           ? mappingChange(db, { ...by, ...body })
           : mappingDeletion(db, { ...by, ...body }))
-      return previewAccess(db, change, { ...request.query, roles })
+      const question = { ...request.query, roles }
+      return scans.run(request.params.workspaceId, on => previewAccess(on, change, question))
     },
   )
 
@@ -363,7 +367,7 @@ export const accessRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db
     async (request, reply) => {
       const expectedVersion = request.headers['if-match']
       const change = { ...request.params, ...request.body, expectedVersion, actor: actorOf(request), roles }
-      return withEtag(reply, await inTransaction(trx => changeMapping(trx, change)))
+      return withEtag(reply, await batches.transact(request.params.workspaceId, trx => changeMapping(trx, change)))
     },
   )
 
@@ -383,7 +387,7 @@ export const accessRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db
     },
     async (request, reply) => {
       const deletion = { ...request.params, ...request.query, actor: actorOf(request), roles }
-      await inTransaction(trx => deleteMapping(trx, deletion))
+      await batches.transact(request.params.workspaceId, trx => deleteMapping(trx, deletion))
       return reply.code(204).send()
     },
   )

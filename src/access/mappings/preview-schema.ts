@@ -34,7 +34,7 @@ const previewedMember = z
   })
   .meta({ id: 'PreviewedMember' })
 
-const count = z.number().int()
+const count = z.int32()
 
 export const accessPreview = pageOf(previewedMember)
   .extend({

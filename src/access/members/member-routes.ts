@@ -51,7 +51,7 @@ const member = z
       .array(z.object({ issuer: z.string(), subject: z.string(), linkedBy: z.string() }))
       .meta({ description: 'How identity providers know this person' }),
     lastSignInAt: z.iso.datetime().nullable(),
-    version: z.number().int(),
+    version: z.int32(),
     createdAt: z.iso.datetime(),
     updatedAt: z.iso.datetime(),
   })

@@ -6,7 +6,17 @@ import { listAnswer } from '../lists/list-answer.ts'
 import { readPatch } from '../protocol/patch.ts'
 import { returnsAttribute } from '../protocol/projection.ts'
 import { readListQuery } from '../protocol/list-query.ts'
-import { callerOf, contextOf, idOf, listContextOf, projectionOf, sendSlices, serve, type ScimOptions } from './serve.ts'
+import {
+  asBatch,
+  callerOf,
+  contextOf,
+  idOf,
+  listContextOf,
+  projectionOf,
+  sendSlices,
+  serve,
+  type ScimOptions,
+} from './serve.ts'
 
 /** /Groups (RFC 7644 §3). */
 export async function groupRoutes(app: FastifyInstance, options: ScimOptions): Promise<void> {
@@ -95,7 +105,11 @@ export async function groupRoutes(app: FastifyInstance, options: ScimOptions): P
       status: 204,
       handler: async (request, reply) => {
         const { context, ifMatch } = prepare(request)
-        await deleteGroup(context, { id: await idOf(request, options, 'Group'), ifMatch })
+        const id = await idOf(request, options, 'Group')
+        // A group may have a hundred thousand memberships.
+        await asBatch(request, async () =>
+          deleteGroup({ ...context, db: request.batchDb ?? context.db }, { id, ifMatch }),
+        )
         return reply.code(204).send()
       },
     },

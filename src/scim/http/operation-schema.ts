@@ -249,9 +249,9 @@ const listQuery = projectionQuery.extend({
     .string()
     .optional()
     .meta({ description: 'RFC 7644 section 3.4.2.2', example: 'userName eq "ana@example.com"' }),
-  startIndex: z.int().optional().meta({ description: 'From 1 on' }),
+  startIndex: z.int32().optional().meta({ description: 'From 1 on' }),
   count: z
-    .int()
+    .int32()
     .optional()
     .meta({ description: `At most ${MAX_COUNT}; ${DEFAULT_COUNT} where it is not given` }),
   sortBy: z.string().optional().meta({ example: 'userName' }),

@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache'
 import type { Actor } from '../../actor.ts'
 import { recordRefusal } from '../../activity/activity.ts'
 import type { Db } from '../../db/database.ts'
@@ -9,11 +10,13 @@ import { refusalReason, scimStatus } from './error.ts'
 const unrecorded: ReadonlySet<ErrorCode> = new Set([
   'not_found',
   'request_aborted',
-  'rate_limited',
   'unavailable',
   'internal',
   'scim_removal_held',
 ])
+
+/** Directories whose 429 was recorded within the last minute: a sync that is too fast would fill the log. */
+const limited = new LRUCache<string, true>({ max: 10_000, ttl: 60_000 })
 
 export interface RefusedRequest {
   /** Null where it was not let in, for whatever reason but its credential. */
@@ -34,6 +37,10 @@ export async function recordScimRefusal(db: Db, refusal: AppError, request: Refu
   const { caller, actor, method, path, pointer = '' } = request
   const { code, message, errors } = refusal
   if (!caller || !actor || unrecorded.has(code)) return
+  if (code === 'rate_limited') {
+    if (limited.has(caller.directoryId)) return
+    limited.set(caller.directoryId, true)
+  }
   const detail = { method, path, status: scimStatus(code), message, pointer: `${pointer}${errors?.[0]?.pointer ?? ''}` }
   await recordRefusal(db, {
     workspaceId: caller.workspaceId,

@@ -6,7 +6,8 @@ import type { SecretBox } from '../../secret-box.ts'
 import type { SlicedText } from '../protocol/serialize.ts'
 import type { Mode, ResourceTypeName } from '../protocol/attributes.ts'
 import { requireLiveCredential, type Caller } from '../storage/credential.ts'
-import type { Limits } from './limits.ts'
+import type { RequestLimits } from '../../http/request-limits.ts'
+import type { Work, WorkClass } from '../../db/work-class.ts'
 import type { Anchors } from '../lists/list.ts'
 import type { ListContext } from '../lists/list-answer.ts'
 import { operationSchema } from './operation-schema.ts'
@@ -22,13 +23,20 @@ export interface ScimOptions {
   db: Db
   box: SecretBox
   anchors: Anchors
-  limits: Limits
+  limits: RequestLimits
+  work: Work
 }
 
 declare module 'fastify' {
   interface FastifyRequest {
     /** The directory that the request speaks for; set by the guard of the SCIM scope. */
     caller: Caller | null
+    /** Gives the request's turn at the main pool to the next one; set before the handler runs. */
+    releaseTurn: (() => void) | null
+    /** The work classes of this scope. */
+    work: Work | null
+    /** The connections of a request that runs as a batch. */
+    batchDb: Db | null
   }
 }
 
@@ -67,7 +75,8 @@ export function serve(app: FastifyInstance, path: string, routes: Partial<Record
       continue
     }
     const handler = async (request: FastifyRequest, reply: FastifyReply) => {
-      const answer = await route.handler(request, reply)
+      const run = async () => route.handler(request, reply)
+      const answer = await (isLargeWrite(request) ? asBatch(request, run) : run())
       if (typeof answer !== 'string') return answer
       return reply.type(MEDIA_TYPE).send(answer)
     }
@@ -109,10 +118,40 @@ export function baseUrlOf({ publicUrl }: Config, { directoryId }: Caller): strin
   return `${publicUrl}/scim/v2/${directoryId}`
 }
 
+/** A scan waits for its own turn, so the request gives up the one at the main pool: its workspace's other requests go on. */
+function leavingTurn(request: FastifyRequest, scans: WorkClass): WorkClass {
+  return {
+    ...scans,
+    run: (workspaceId, work) => {
+      request.releaseTurn?.()
+      return scans.run(workspaceId, work)
+    },
+  }
+}
+
+/** Runs a large write as a batch, so that it holds no connection of the main pool. */
+export async function asBatch<Result>(request: FastifyRequest, write: () => Promise<Result>): Promise<Result> {
+  if (!request.work) throw new Error('The guard of the SCIM scope has not run.')
+  request.releaseTurn?.()
+  return request.work.batches.run(callerOf(request).workspaceId, batchDb => {
+    request.batchDb = batchDb
+    return write()
+  })
+}
+
+/** Whether the body is large: most writes have a few hundred bytes, a group of 10,000 members has 600,000. */
+export function isLargeWrite({ headers }: FastifyRequest): boolean {
+  return headers['content-length'] === undefined
+    ? headers['transfer-encoding'] !== undefined
+    : Number(headers['content-length']) > LARGE_WRITE_BYTES
+}
+
+const LARGE_WRITE_BYTES = 65_536
+
 export function listContextOf(request: FastifyRequest, options: ScimOptions): ListContext {
-  const { db, box, anchors, config } = options
+  const { db, box, anchors, config, work } = options
   const caller = callerOf(request)
-  return { db, box, anchors, caller, baseUrl: baseUrlOf(config, caller) }
+  return { db, box, anchors, scans: leavingTurn(request, work.scans), caller, baseUrl: baseUrlOf(config, caller) }
 }
 
 /** What the activity log says of a request that is refused. */
@@ -128,7 +167,14 @@ export function contextOf(
   { withGroups }: { withGroups: boolean },
 ): Context {
   const caller = callerOf(request)
-  return { db, caller, roles: config.roles, baseUrl: baseUrlOf(config, caller), requestId: request.id, withGroups }
+  return {
+    db: request.batchDb ?? db,
+    caller,
+    roles: config.roles,
+    baseUrl: baseUrlOf(config, caller),
+    requestId: request.id,
+    withGroups,
+  }
 }
 
 /**

@@ -1,3 +1,4 @@
+import type { WorkClass } from '../../db/work-class.ts'
 import type { SecretBox } from '../../secret-box.ts'
 import { serializeGroup, serializeList, serializeUser } from '../protocol/serialize.ts'
 import type { ResourceTypeName } from '../protocol/attributes.ts'
@@ -10,6 +11,7 @@ import type { Context } from '../storage/write.ts'
 
 export interface ListContext extends Pick<Context, 'db' | 'caller' | 'baseUrl'> {
   anchors: Anchors
+  scans: WorkClass
   /** Seals cursors. */
   box: SecretBox
 }

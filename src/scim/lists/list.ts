@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache'
 import { sql, type RawBuilder } from 'kysely'
 import type { Db } from '../../db/database.ts'
 import { prepared, type Params } from '../../db/prepared.ts'
+import type { WorkClass } from '../../db/work-class.ts'
 import { AppError } from '../../errors.ts'
 import { countIds, type GroupAnswer, type MemberIds, type StoredRow, type UserAnswer } from '../protocol/serialize.ts'
 import { findAttribute, foldKey, isStorable, type ResourceTypeName } from '../protocol/attributes.ts'
@@ -50,6 +51,8 @@ export interface PageQuery extends Pick<ListQuery, 'filter' | 'sortBy' | 'descen
 
 interface ListContext extends Pick<Context, 'db' | 'caller' | 'baseUrl'> {
   anchors: Anchors
+  /** Where filters and orders that no index serves run. */
+  scans: WorkClass
   /** Whether the answer shows `groups` of users, `members` of groups. */
   withRelation: boolean
 }
@@ -124,13 +127,15 @@ async function listRows<Row extends StoredRow>(
   const matching = { source, condition, order: order && { ...order, afterKey }, groupsOf: allGroups }
   const statement = matchingStatement<Row>(type, constants(key), matching)
   if (emailKey !== undefined) return readPage<Row>(statement.execute(db).then(({ rows }) => rows))
-  const run = db
-    .transaction()
-    .setAccessMode('read only')
-    .execute(async trx => {
-      await sql`SELECT set_config('statement_timeout', ${String(FILTER_MS)}, true)`.execute(trx)
-      return (await statement.execute(trx)).rows
-    })
+  const run = context.scans.run(caller.workspaceId, scans =>
+    scans
+      .transaction()
+      .setAccessMode('read only')
+      .execute(async trx => {
+        await sql`SELECT set_config('statement_timeout', ${String(FILTER_MS)}, true)`.execute(trx)
+        return (await statement.execute(trx)).rows
+      }),
+  )
   return readPage<Row>(run).catch(refuseTooMany)
 }
 

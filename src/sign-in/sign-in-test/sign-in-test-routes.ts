@@ -83,7 +83,7 @@ const report = z.object({
     .object({
       algorithm: z.string(),
       keyId: z.string().nullable(),
-      clockSkewSeconds: z.number().int().meta({ description: "How far the provider's clock is ahead of ours" }),
+      clockSkewSeconds: z.int32().meta({ description: "How far the provider's clock is ahead of ours" }),
     })
     .nullable(),
   domain: z.object({ name: z.string(), isListed: z.boolean(), isProved: z.boolean() }).nullable().meta({
@@ -113,7 +113,7 @@ const testShape = {
   }),
   isDraft: z.boolean().meta({ description: 'Of settings that were not saved when it was made' }),
   settings: z.object(settings),
-  configVersion: z.number().int().nullable().meta({
+  configVersion: z.int32().nullable().meta({
     description: 'The version of the saved configuration that it tests, or as which it was applied',
   }),
   report: report.nullable(),
@@ -290,7 +290,7 @@ export const signInTestRoutes: FastifyPluginAsyncZodOpenApi<SsoDependencies & { 
         headers: ifMatchHeader,
         body: proof,
         response: {
-          200: z.object({ version: z.number().int(), notices: z.array(z.string()) }),
+          200: z.object({ version: z.int32(), notices: z.array(z.string()) }),
           ...problemResponses(
             ...draftCodes,
             'sign_in_test_unfinished',

@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
 import { z } from 'zod'
 import type { Config } from '../../config.ts'
 import type { Db } from '../../db/database.ts'
+import type { Work } from '../../db/work-class.ts'
 import { actorOf } from '../../http/admin-auth.ts'
 import { workspaceParams } from '../../http/params.ts'
 import { problemResponses } from '../../http/problem.ts'
@@ -40,24 +41,26 @@ const enforcement = z
           code: z.string().optional().meta({ description: 'The code with which enforcing would be refused' }),
         }),
       ),
-      lockedOutMembers: z.number().int().meta({ description: 'Active members who might not be able to sign in' }),
+      lockedOutMembers: z.int32().meta({ description: 'Active members who might not be able to sign in' }),
       lockedOut: z.array(lockedOut).meta({ description: 'The first of them' }),
     }),
   })
   .meta({ id: 'SsoEnforcement' })
 
 const order = z.strictObject({
-  lockedOutMembers: z.number().int().min(0).default(0).meta({
+  lockedOutMembers: z.int32().min(0).default(0).meta({
     description: 'How many members the verdict has named: enforcing is refused where it has become another number',
     example: 0,
   }),
 })
 
 /** That nobody enters the workspace by anything but SSO; guarded by the scope that they are registered in. */
-export const enforcementRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: Db; box: SecretBox }> = async (
-  app,
-  { config, db, box },
-) => {
+export const enforcementRoutes: FastifyPluginAsyncZodOpenApi<{
+  config: Config
+  db: Db
+  box: SecretBox
+  work: Work
+}> = async (app, { config, db, box, work: { scans } }) => {
   const url = '/v1/workspaces/:workspaceId/sso-config'
   const shared = { tags: ['SSO'], security: [{ assistToken: [] }], params: workspaceParams }
   const { roles } = config
@@ -72,7 +75,10 @@ export const enforcementRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; d
         response: { 200: enforcement, ...problemResponses('sso_not_configured') },
       },
     },
-    async request => getEnforcement(db, { ...request.params, box, actor: actorOf(request), roles }),
+    async request => {
+      const question = { ...request.params, box, actor: actorOf(request), roles }
+      return scans.run(request.params.workspaceId, on => getEnforcement(on, question))
+    },
   )
 
   app.get(
@@ -86,7 +92,10 @@ export const enforcementRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; d
         response: { 200: pageOf(lockedOut), ...problemResponses() },
       },
     },
-    async request => listLockedOut(db, { ...request.params, roles, ...request.query }),
+    async request => {
+      const question = { ...request.params, roles, ...request.query }
+      return scans.run(request.params.workspaceId, on => listLockedOut(on, question))
+    },
   )
 
   app.put(
@@ -139,7 +148,7 @@ export const enforcementRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; d
         operationId: 'getRecoveryCodes',
         summary: 'How many recovery codes the caller has left',
         response: {
-          200: z.object({ unused: z.number().int(), createdAt: z.iso.datetime().nullable() }),
+          200: z.object({ unused: z.int32(), createdAt: z.iso.datetime().nullable() }),
           ...problemResponses('admin_not_member'),
         },
       },

@@ -11,15 +11,15 @@ import { deleteSignInPolicy, getSignInPolicy, saveSignInPolicy } from './sign-in
 const acrValue = z.string().regex(/^[\x21-\x7e]{1,255}$/, 'must be 1 to 255 visible ASCII characters without blanks')
 
 const policy = {
-  sessionHours: z.number().int().min(1).max(720).meta({
+  sessionHours: z.int32().min(1).max(720).meta({
     description: 'How long a session lasts at most, from the sign-in on',
     example: 12,
   }),
-  sessionIdleMinutes: z.number().int().min(5).max(10_080).meta({
+  sessionIdleMinutes: z.int32().min(5).max(10_080).meta({
     description: 'How long a session lasts without being used',
     example: 120,
   }),
-  maxAgeSeconds: z.number().int().min(0).max(2_592_000).nullable().meta({
+  maxAgeSeconds: z.int32().min(0).max(2_592_000).nullable().meta({
     description:
       'How long before a sign-in the person may have authenticated at the provider; 0: they must do so each time; null: however long. Sent as max_age, and held against auth_time (OpenID Connect Core §2)',
     example: 28_800,
@@ -38,7 +38,7 @@ const policy = {
 const storedPolicy = z
   .object({
     ...policy,
-    version: z.number().int().meta({ description: "0 where the workspace goes by the operator's lifetimes" }),
+    version: z.int32().meta({ description: "0 where the workspace goes by the operator's lifetimes" }),
     updatedAt: z.iso.datetime().nullable(),
   })
   .meta({ id: 'SignInPolicy' })

@@ -70,7 +70,7 @@ const ssoConfig = z
       })
       .meta({ description: 'As the provider announced them when they were last checked' }),
     guide,
-    version: z.number().int(),
+    version: z.int32(),
     createdAt: z.iso.datetime(),
     updatedAt: z.iso.datetime(),
     notices: z.array(z.string()).optional().meta({
