@@ -15,6 +15,9 @@ import { directoryRoutes } from './directories/routes.ts'
 import { AppError } from './errors.ts'
 import { authenticator, requireSettingsAdmin, requireWorkspaceAdmin } from './http/admin-auth.ts'
 import { assistTokenVerifier } from './http/assist-token.ts'
+import { createBytesInFlight } from './http/body/bytes-in-flight.ts'
+import { readJsonBodies } from './http/body/json-bodies.ts'
+import { releaseBodies } from './http/body/read-body.ts'
 import { docsRoutes } from './http/docs.ts'
 import { healthRoutes } from './http/health.ts'
 import { logRequests, requestLogger } from './http/log.ts'
@@ -96,9 +99,15 @@ export async function buildApp({
     frameworkErrors: (error, request, reply) => void answerUnroutable(error, request, reply),
   })
   app.decorateRequest('actor', null)
-  app.removeContentTypeParser('text/plain')
+  app.removeAllContentTypeParsers()
   logRequests(app)
   refuseEncodedBodies(app)
+  const inFlight = createBytesInFlight({
+    replica: config.bodyBytesInFlight,
+    owner: config.bodyBytesInFlightPerWorkspace,
+  })
+  releaseBodies(app)
+  readJsonBodies(app, inFlight)
   problemErrors(app)
   app.setNotFoundHandler(async request => {
     throw new AppError('not_found', `There is no ${request.method} here. See /docs for what there is.`)
@@ -157,7 +166,7 @@ export async function buildApp({
   await app.register(workspaceRoutes, { config, db, authenticate })
 
   // Identity providers that keep a directory in sync
-  await app.register(scim, { config, db, work, box })
+  await app.register(scim, { config, db, work, box, inFlight })
 
   const adminGate = {
     config,

@@ -117,7 +117,14 @@ const settings = z.object({
   ADMIN_REQUESTS_PER_SECOND: z.coerce.number().int().min(5).max(100_000).default(50),
   ADMIN_BURST_REQUESTS: z.coerce.number().int().min(5).max(100_000).default(500),
   ADMIN_CONCURRENT_REQUESTS: z.coerce.number().int().min(1).max(10_000).default(8),
+
+  BODY_BYTES_IN_FLIGHT: z.coerce.number().int().min(1_048_576).max(4_294_967_296).default(67_108_864),
+  BODY_BYTES_IN_FLIGHT_PER_WORKSPACE: z.coerce.number().int().min(1_048_576).max(4_294_967_296).default(33_554_432),
+
   SCIM_MAX_BODY_BYTES: z.coerce.number().int().min(65_536).max(268_435_456).default(16_777_216),
+  SCIM_MAX_BODY_VALUES: z.coerce.number().int().min(10_000).max(10_000_000).default(500_000),
+  SCIM_MAX_SMALL_BODY_BYTES: z.coerce.number().int().min(65_536).max(16_777_216).default(1_048_576),
+  SCIM_MAX_SMALL_BODY_VALUES: z.coerce.number().int().min(1_000).max(50_000).default(20_000),
   SCIM_REQUESTS_PER_SECOND: z.coerce.number().int().min(25).max(100_000).default(50),
   SCIM_BURST_REQUESTS: z.coerce.number().int().min(25).max(100_000).default(500),
   SCIM_CONCURRENT_REQUESTS: z.coerce.number().int().min(1).max(10_000).default(64),
@@ -201,11 +208,24 @@ function developmentDefaults(given: Record<string, string | undefined>): Record<
 }
 
 /** Settings that are each well-formed and cannot hold together. */
-function contradictions({ ROLES, DEFAULT_ROLE, SEAL_KEYS = [] }: Partial<Settings>): string[] {
-  const faults: string[] = []
+function contradictions(given: Partial<Settings>): string[] {
+  const { ROLES, DEFAULT_ROLE, SEAL_KEYS = [] } = given
+  const faults = bodyContradictions(given)
   if (ROLES && DEFAULT_ROLE && !ROLES.includes(DEFAULT_ROLE)) faults.push('DEFAULT_ROLE: must be one of ROLES')
   const ids = new Set(SEAL_KEYS.map(each => each.id))
   if (ids.size < SEAL_KEYS.length) faults.push('SEAL_KEYS: two keys have the same id')
+  return faults
+}
+
+/** A limit that another one makes unreachable. */
+function bodyContradictions({
+  BODY_BYTES_IN_FLIGHT: replica = Infinity,
+  BODY_BYTES_IN_FLIGHT_PER_WORKSPACE: workspace = Infinity,
+  SCIM_MAX_BODY_BYTES: body = 0,
+}: Partial<Settings>): string[] {
+  const faults: string[] = []
+  if (body > workspace) faults.push('SCIM_MAX_BODY_BYTES: must be BODY_BYTES_IN_FLIGHT_PER_WORKSPACE at most')
+  if (workspace > replica) faults.push('BODY_BYTES_IN_FLIGHT_PER_WORKSPACE: must be BODY_BYTES_IN_FLIGHT at most')
   return faults
 }
 

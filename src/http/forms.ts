@@ -18,11 +18,11 @@ export function readForms(scope: FastifyInstance): void {
 }
 
 function readFields(form: URLSearchParams): Record<string, unknown> {
-  const names = [...new Set(form.keys())]
-  return Object.fromEntries(
-    names.map(name => {
-      const values = form.getAll(name)
-      return [name, values.length === 1 ? values[0] : values]
-    }),
-  )
+  const fields = new Map<string, string[]>()
+  for (const [name, value] of form) {
+    const values = fields.get(name)
+    if (values) values.push(value)
+    else fields.set(name, [value])
+  }
+  return Object.fromEntries([...fields].map(([name, values]) => [name, values.length === 1 ? values[0] : values]))
 }

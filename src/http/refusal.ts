@@ -2,7 +2,7 @@ import type { FastifyError } from 'fastify'
 import { databaseRefusal } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 
-/** Of a request to the API, where its scope sets no limit of its own. */
+/** Of a request to the API, where its scope sets no limit of its own, in bytes. */
 export const maxBodyBytes = 262_144
 
 /**

@@ -111,17 +111,30 @@ function pointerTo(path: readonly PropertyKey[]): string {
   return path.map(each => `/${String(each).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
 }
 
-/** The JSON pointer (RFC 6901) of the first text, or name, that cannot be stored. */
-function findUnstorable(value: unknown, pointer = ''): string | undefined {
-  if (typeof value === 'string') return value.isWellFormed() && !value.includes('\0') ? undefined : pointer
-  if (typeof value !== 'object' || value === null) return undefined
-  for (const [key, inner] of Object.entries(value)) {
-    const found =
-      findUnstorable(key, pointer) ??
-      findUnstorable(inner, `${pointer}/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`)
-    if (found !== undefined) return found
+/** The JSON pointer (RFC 6901) of the first text, or name, that cannot be stored. Does not recurse over what was sent. */
+function findUnstorable(input: unknown): string | undefined {
+  if (typeof input === 'string') return isStorable(input) ? undefined : ''
+  if (!isContainer(input)) return undefined
+  const left: { value: object; pointer: string }[] = [{ value: input, pointer: '' }]
+  for (let next = left.pop(); next !== undefined; next = left.pop()) {
+    for (const [key, value] of Object.entries(next.value) as [string, unknown][]) {
+      if (key === '__proto__') throw new AppError('malformed_json', 'The request body has a forbidden key: __proto__.')
+      const isText = typeof value === 'string'
+      if (isStorable(key) && !isContainer(value) && !(isText && !isStorable(value))) continue
+      const pointer = `${next.pointer}/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`
+      if (!isStorable(key) || isText) return pointer
+      left.push({ value: value as object, pointer })
+    }
   }
   return undefined
+}
+
+function isContainer(value: unknown): value is object {
+  return typeof value === 'object' && value !== null
+}
+
+function isStorable(text: string): boolean {
+  return text.isWellFormed() && !text.includes('\0')
 }
 
 /** An instant with any offset, as UTC. Postgres takes years from 1 on. */

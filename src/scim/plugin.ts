@@ -2,6 +2,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
+import type { BytesInFlight } from '../http/body/bytes-in-flight.ts'
+import { readJson } from '../http/body/read-body.ts'
 import { logRefusal } from '../http/problem.ts'
 import { createRequestLimits, createTurns, enterUntilEnd, onEnd } from '../http/request-limits.ts'
 import type { Work } from '../db/work-class.ts'
@@ -13,7 +15,7 @@ import { scimError, scimStatus, toScimRefusal } from './http/error.ts'
 import { groupRoutes } from './http/group-routes.ts'
 import { createAnchors } from './lists/list.ts'
 import { recordScimRefusal } from './http/refusals.ts'
-import { MEDIA_TYPE, refusedRequest } from './http/serve.ts'
+import { MEDIA_TYPE, refusedRequest, scimBodyLimits } from './http/serve.ts'
 import { searchRoutes } from './http/search-routes.ts'
 import { userRoutes } from './http/user-routes.ts'
 
@@ -23,13 +25,14 @@ export interface ScimPlugin {
   work: Work
   /** Seals cursors. */
   box: SecretBox
+  inFlight: BytesInFlight
 }
 
 /**
  * SCIM 2.0 (RFC 7643, RFC 7644) under /scim/v2/{directoryId}: the guard, the media types and the shape of errors, and
  * behind them the routes.
  */
-export async function scim(app: FastifyInstance, { config, db, work, box }: ScimPlugin): Promise<void> {
+export async function scim(app: FastifyInstance, { config, db, work, box, inFlight }: ScimPlugin): Promise<void> {
   const authenticator = createAuthenticator(db)
   const limits = createRequestLimits({
     requestsPerSecond: config.scimRequestsPerSecond,
@@ -49,9 +52,8 @@ export async function scim(app: FastifyInstance, { config, db, work, box }: Scim
   app.decorateRequest('releaseTurn', null)
   app.decorateRequest('work', null)
   app.decorateRequest('batchDb', null)
-  const { scimMaxBodyBytes: bodyLimit } = config
-  readScimBodies(app, bodyLimit)
-  app.setErrorHandler((error, request, reply) => sendRefusal({ db, authenticator, bodyLimit }, error, request, reply))
+  readScimBodies(app, { config, inFlight })
+  app.setErrorHandler((error, request, reply) => sendRefusal({ db, authenticator }, error, request, reply))
 
   await app.register(
     async directory => {
@@ -83,36 +85,22 @@ export async function scim(app: FastifyInstance, { config, db, work, box }: Scim
   )
 }
 
-const LARGE_BODY = 262_144
-
-/** JSON under both of its names, of any size up to the limit; a request without a body may well name a type. */
-function readScimBodies(app: FastifyInstance, bodyLimit: number): void {
+/** JSON under both of its names; a request without a body may well name a type. */
+function readScimBodies(app: FastifyInstance, { config, inFlight }: Pick<ScimPlugin, 'config' | 'inFlight'>): void {
+  const { small, large } = scimBodyLimits(config)
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser<string>(
+  app.addContentTypeParser(
     [MEDIA_TYPE, 'application/json'],
-    { parseAs: 'string', bodyLimit },
-    (request, body, done) => {
-      if (request.caller?.mode === 'strict' && !isScim(request.headers['content-type'])) {
-        done(new AppError('unsupported_media_type', `Send the body as ${MEDIA_TYPE}: this directory is strict.`))
-        return
+    async (request: FastifyRequest, payload: FastifyRequest['raw']) => {
+      const { caller, routeOptions } = request
+      if (caller?.mode === 'strict' && !isScim(request.headers['content-type'])) {
+        throw new AppError('unsupported_media_type', `Send the body as ${MEDIA_TYPE}: this directory is strict.`)
       }
       if (!isUtf8(request.headers['content-type'])) {
-        done(new AppError('unsupported_media_type', 'Send the body in UTF-8, the one encoding of JSON (RFC 8259).'))
-        return
+        throw new AppError('unsupported_media_type', 'Send the body in UTF-8, the one encoding of JSON (RFC 8259).')
       }
-      if (body === '') {
-        done(null, undefined)
-        return
-      }
-      try {
-        // .NET clients begin with a byte order mark, which RFC 8259 §8.1 lets a reader overlook.
-        const parsed: unknown = JSON.parse(body.startsWith('\ufeff') ? body.slice(1) : body)
-        // To parse a large one took milliseconds: others have their turn before it is read.
-        if (body.length > LARGE_BODY) setImmediate(done, null, parsed)
-        else done(null, parsed)
-      } catch (cause) {
-        done(new AppError('malformed_json', 'The request body is not valid JSON.', { cause }))
-      }
+      const limit = routeOptions.config.takesLargeBodies ? large : small
+      return readJson(request, payload, { inFlight, limit, owner: caller?.workspaceId ?? request.ip })
     },
   )
 }
@@ -141,12 +129,12 @@ function refuseTheRest(app: FastifyInstance): void {
 }
 
 async function sendRefusal(
-  { db, authenticator, bodyLimit }: { db: Db; authenticator: Authenticator; bodyLimit: number },
+  { db, authenticator }: { db: Db; authenticator: Authenticator },
   error: unknown,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const refusal = toScimRefusal(error, bodyLimit)
+  const refusal = toScimRefusal(error)
   const status = scimStatus(refusal.code)
   logRefusal(refusal, status, request)
   const recorded =

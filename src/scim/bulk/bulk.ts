@@ -9,9 +9,10 @@ import { readResource } from '../protocol/resource.ts'
 import { patchUser, replaceUser } from '../users/change-user.ts'
 import { createUser } from '../users/create-user.ts'
 import { deleteUser } from '../users/delete-user.ts'
-import { allow, at, isObject, isResourceId, namesSchema, printable, readKeys, refuse } from '../protocol/value.ts'
+import { allow, at, isResourceId, namesSchema, printable, readKeys, refuse } from '../protocol/value.ts'
 import type { Leniency, MessagePlace } from '../protocol/value.ts'
 import type { Context } from '../storage/write.ts'
+import { findReferences, type References } from './references.ts'
 import type { IfMatch } from '../protocol/conditions.ts'
 import { MAX_BULK_OPERATIONS } from '../protocol/schemas.ts'
 
@@ -84,8 +85,12 @@ export function readBulk(body: unknown, mode: Mode): BulkRequest {
     )
   }
   const operations = sent.map((operation, index) => readOperation(operation, `/Operations/${index}`, reading))
-  const bulkIds = operations.map(({ bulkId }) => bulkId).filter(bulkId => bulkId !== undefined)
-  const twice = bulkIds.find((bulkId, index) => bulkIds.indexOf(bulkId) !== index)
+  const bulkIds = new Set<string>()
+  const twice = operations.find(({ bulkId }) => {
+    const isTaken = bulkId !== undefined && bulkIds.has(bulkId)
+    if (bulkId !== undefined) bulkIds.add(bulkId)
+    return isTaken
+  })?.bulkId
   if (twice !== undefined) {
     const message = `bulkId ${printable(twice)} is given twice.`
     throw refuse({ code: 'scim_invalid_syntax', message, pointer: '/Operations' })
@@ -160,9 +165,10 @@ const methods: readonly Method[] = ['POST', 'PUT', 'PATCH', 'DELETE']
 /** A run over the operations of a request. */
 interface Run {
   context: Context
-  /** Ids of what was created, by bulkId. */
-  ids: Map<string, string>
+  /** Bounds of the data of one operation that is no whole group. */
+  maxValues: number
   results: Map<BulkOperation, BulkResult>
+  references: References
   /** Told of each failure, and where in the request that begins to which the refusal points. */
   onRefusal: (refusal: AppError, pointer: string) => Promise<void>
   errors: number
@@ -171,14 +177,16 @@ interface Run {
 /**
  * Runs the operations, and again and again those that wait for another's id, until none is left or all wait for each other
  * in a circle, which RFC 7644 §3.7.1 lets a service refuse: groups in a circle would be refused one by one, too.
+ * @param options.maxValues of the data of one operation, unless it is a whole group
  * @returns results in the order of the request; those after the last allowed failure are not run, and missing
  */
 export async function runBulk(
   context: Context,
   { operations, failOnErrors = Infinity }: BulkRequest,
-  onRefusal: Run['onRefusal'],
+  { maxValues, onRefusal }: Pick<Run, 'maxValues' | 'onRefusal'>,
 ): Promise<BulkResult[]> {
-  const run: Run = { context, ids: new Map(), results: new Map(), onRefusal, errors: 0 }
+  const references = await findReferences(operations)
+  const run: Run = { context, maxValues, results: new Map(), references, onRefusal, errors: 0 }
   let waiting = operations
   while (waiting.length > 0 && run.errors < failOnErrors) {
     const before = waiting.length
@@ -189,12 +197,9 @@ export async function runBulk(
         await fail(run, operation, task)
         continue
       }
-      const missing = missingIds(task, run)
-      const hopeless = missing.find(
-        bulkId => !waiting.some(other => other.bulkId === bulkId && !run.results.has(other)),
-      )
-      if (hopeless !== undefined) await fail(run, operation, unknownBulkId(hopeless))
-      else if (missing.length === 0) await execute(run, operation, task)
+      const { missing, unknown } = references.of(operation)
+      if (unknown !== undefined) await fail(run, operation, unknownBulkId(unknown))
+      else if (missing === 0) await execute(run, operation, task)
     }
     waiting = waiting.filter(operation => !run.results.has(operation))
     if (waiting.length < before) continue
@@ -213,33 +218,13 @@ function unknownBulkId(bulkId: string): AppError {
   return new AppError('scim_invalid_value', message)
 }
 
-/** The bulkIds in path and data that stand for no id yet. */
-function missingIds({ id, data }: Task, { ids }: Run): string[] {
-  const found = new Set<string>()
-  replaceIds([id, data], bulkId => {
-    if (!ids.has(bulkId)) found.add(bulkId)
-    return ''
-  })
-  return [...found]
-}
-
-/** A copy in which each text `bulkId:x` is what `idOf` says of x. */
-function replaceIds(value: unknown, idOf: (bulkId: string) => string): unknown {
-  if (typeof value === 'string') return value.startsWith('bulkId:') ? idOf(value.slice('bulkId:'.length)) : value
-  if (Array.isArray(value)) return value.map(each => replaceIds(each, idOf))
-  if (!isObject(value)) return value
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, replaceIds(inner, idOf)]))
-}
-
 async function execute(run: Run, operation: BulkOperation, task: Task): Promise<void> {
-  const idOf = (bulkId: string) => run.ids.get(bulkId) ?? `bulkId:${bulkId}`
-  const id = replaceIds(task.id, idOf) as string | undefined
-  const data = replaceIds(task.data, idOf)
   const { method, bulkId, pointer, leniencies } = operation
   const context: Context = { ...run.context, within: { pointer: `${pointer}/data`, leniencies } }
   try {
-    const done = await dispatch(context, method, { ...task, ...(id !== undefined && { id }), data })
-    if (bulkId !== undefined && done.id !== undefined) run.ids.set(bulkId, done.id)
+    requireFew(run, operation, task)
+    const done = await dispatch(context, method, task)
+    if (bulkId !== undefined && done.id !== undefined) run.references.resolve(bulkId, done.id)
     const location = done.id === undefined ? {} : { location: locationOf(task.type, done.id, context.baseUrl) }
     run.results.set(operation, {
       ...described(operation),
@@ -252,6 +237,13 @@ async function execute(run: Run, operation: BulkOperation, task: Task): Promise<
   }
 }
 
+/** The operation could not be sent as a request by itself, either. */
+function requireFew({ references, maxValues }: Run, operation: BulkOperation, { type }: Task): void {
+  const isWholeGroup = type === 'Group' && operation.method !== 'PATCH'
+  if (isWholeGroup || references.of(operation).values <= maxValues) return
+  throw new AppError('body_too_large', `The data of this operation has more than ${maxValues} values: send several.`)
+}
+
 function described({ method, bulkId }: BulkOperation): Pick<BulkResult, 'method' | 'bulkId'> {
   return { method, ...(bulkId !== undefined && { bulkId }) }
 }
@@ -262,7 +254,8 @@ async function fail(run: Run, operation: BulkOperation, error: unknown): Promise
   // others, whose outcome would be lost with the answer.
   if (refusal.code === 'unavailable' || refusal.code === 'unauthenticated') throw refusal
   run.errors += 1
-  const { pointer, task } = operation
+  const { bulkId, pointer, task } = operation
+  if (bulkId !== undefined) run.references.giveUp(bulkId)
   await run.onRefusal(refusal, task instanceof AppError ? '' : `${pointer}/data`)
   const status = String(scimStatus(refusal.code))
   const location = placeOf(operation, run.context)

@@ -24,7 +24,7 @@ import {
 } from './membership-checks.ts'
 import { whereNeeded, withMissed, type Checked, type Contradicted } from './membership-checks.ts'
 import type { MembershipChanges, MembershipTarget } from '../protocol/membership-values.ts'
-import { applyPatch, noTarget, touchedAttributes, type Operation } from '../protocol/patch.ts'
+import { applyPatchInStretches, noTarget, touchedAttributes, type Operation } from '../protocol/patch.ts'
 import { fromRow, readGroup, toGroupRow, type GroupRow } from '../protocol/resource.ts'
 import { isResourceId, refuse, type Leniency, type MembershipTypes, type ScimResource } from '../protocol/value.ts'
 import { leniencyText, pointerWithin, retryOnConflict, type Context } from '../storage/write.ts'
@@ -163,12 +163,12 @@ export async function createGroup(
   const { db, caller, requestId } = context
   const id = uuid7()
   return untilKnown(async kinds => {
-    const { resource, members = [], ...read } = readGroup(body, caller.mode, kinds)
-    const sent = joinIds(members)
+    const { resource, members = [], ...read } = await readGroup(body, caller.mode, kinds)
+    const sent = await joinIds(members)
     const values = {
       ...callerKey(caller),
       ...toGroupRow(resource),
-      ...checksOf(kinds),
+      ...(await checksOf(kinds)),
       id,
       members: `{${sent}}`,
       requestId,
@@ -180,7 +180,8 @@ export async function createGroup(
     if (!row.isKnown) throw unknownMembers(await findUnknown(db, { caller, id, ids: members }))
     if (row.id === null) throw displayNameTaken()
     const { createdAt } = row
-    return { id, version: 1, createdAt, updatedAt: createdAt, doc: values.doc, members: sentMembers(sent, row.groups) }
+    const answered = await sentMembers(members, row.groups)
+    return { id, version: 1, createdAt, updatedAt: createdAt, doc: values.doc, members: answered }
   })
 }
 
@@ -413,10 +414,10 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
   const values = {
     ...callerKey(caller),
     ...document,
-    ...checksOf(
+    ...(await checksOf(
       kinds,
       memberTargets.map(({ ids, pointer }) => ({ ids, pointer: pointerWithin(context, pointer) })),
-    ),
+    )),
     isStrict: caller.mode === 'strict',
     id,
     ifMatch,
@@ -425,7 +426,7 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
     leniencies: leniencyText(leniencies, context),
   }
   const wanted = 'replace' in memberChanges ? memberChanges.replace : memberChanges.add
-  const sent = joinIds(wanted)
+  const sent = await joinIds(wanted)
   const run = async (db: Db, recomputes: boolean): Promise<SavedRow> =>
     firstRow(
       'replace' in memberChanges
@@ -464,7 +465,7 @@ async function saveGroup(context: Context, save: Save): Promise<GroupAnswer | 'r
         createdAt,
         updatedAt,
         doc,
-        ...('replace' in memberChanges && { members: sentMembers(sent, groups) }),
+        ...('replace' in memberChanges && { members: await sentMembers(wanted, groups) }),
       }
   }
 }
@@ -498,7 +499,7 @@ async function recomputing(
       'replace' in memberChanges
         ? memberChanges.replace
         : [...memberChanges.add, ...memberChanges.remove.filter(isResourceId)]
-    await markReach(trx, { caller, id, ids, all: 'replace' in memberChanges })
+    await markReach(trx, { caller, id, ids: `{${await joinIds(ids)}}`, all: 'replace' in memberChanges })
     const row = await run(trx, true)
     const { entryId, isMapped, changedUsers, changedGroups } = row
     if (entryId === null || !isMapped) return row
@@ -518,7 +519,7 @@ export async function replaceGroup(
   { id, body, ifMatch, leniencies }: { id: string; body: unknown; ifMatch: IfMatch; leniencies: readonly Leniency[] },
 ): Promise<GroupAnswer> {
   return untilKnown(async kinds => {
-    const { resource, members, ...read } = readGroup(body, context.caller.mode, kinds)
+    const { resource, members, ...read } = await readGroup(body, context.caller.mode, kinds)
     const memberChanges = members && { replace: members }
     const used = [...leniencies, ...read.leniencies]
     return saveGroup(context, { id, resource, memberChanges, ifMatch, leniencies: used, kinds })
@@ -538,7 +539,11 @@ export async function patchGroup(
   const touched = touchedAttributes('Group', operations)
   if (touched !== undefined && [...touched].every(name => name === 'members')) {
     return untilKnown(async kinds => {
-      const { memberChanges, memberTargets, ...patched } = applyPatch({}, operations, { type: 'Group', mode, kinds })
+      const { memberChanges, memberTargets, ...patched } = await applyPatchInStretches({}, operations, {
+        type: 'Group',
+        mode,
+        kinds,
+      })
       const leniencies = [...patch.leniencies, ...patched.leniencies]
       const change = { id, memberChanges, memberTargets, ifMatch, leniencies, kinds }
       return (await changeOneMembership(context, change)) ?? saveGroup(context, change)
@@ -547,7 +552,7 @@ export async function patchGroup(
   return untilKnown(async kinds => {
     const group = await getGroup(context, { id, withMembers: false })
     if (ifMatch !== null && !ifMatch.includes(group.version)) throw versionConflict()
-    const patched = applyPatch(fromRow(group), operations, { type: 'Group', mode, kinds })
+    const patched = await applyPatchInStretches(fromRow(group), operations, { type: 'Group', mode, kinds })
     const { changed, memberChanges, memberTargets } = patched
     if (!changed && memberChanges === undefined) return group
     const resource = changed ? patched.resource : undefined
@@ -641,7 +646,7 @@ export async function deleteGroup(context: Context, { id, ifMatch }: { id: strin
     if (row.deleted !== null) return 'deleted'
     if (!row.isMapped) return 'raced'
     return db.transaction().execute(async trx => {
-      await markReach(trx, { caller, id, ids: [], all: true })
+      await markReach(trx, { caller, id, ids: '{}', all: true })
       const memberIds = await membersBehind(trx, { caller, userIds: [], groupIds: [id] })
       const { deleted, entryId } = firstRow(await removeGroup(trx, { ...values, recomputes: true }))
       if (deleted === null || entryId === null) return 'raced'

@@ -4,7 +4,7 @@ import { prepared, type Params } from '../../db/prepared.ts'
 import type { CallerKey } from '../storage/credential.ts'
 import { heldLateral, type GroupKey } from './memberships.ts'
 import type { MembershipTarget } from '../protocol/membership-values.ts'
-import { areResourceIds, isResourceId, type MembershipType, type MembershipTypes } from '../protocol/value.ts'
+import { isResourceId, joinResourceIds, type MembershipType, type MembershipTypes } from '../protocol/value.ts'
 import { retryOnConflict } from '../storage/write.ts'
 
 /**
@@ -24,16 +24,16 @@ export interface Checked {
 
 const NOBODY = '00000000-0000-0000-0000-000000000000'
 
-export function checksOf({ said }: MembershipTypes, targets: readonly MembershipTarget[] = []): Checked {
-  const written = (kind: MembershipType) => {
+export async function checksOf({ said }: MembershipTypes, targets: readonly MembershipTarget[] = []): Promise<Checked> {
+  const written = async (kind: MembershipType) => {
     const ids = [...said[kind]]
-    const joined = ids.join(',')
-    return `{${areResourceIds(joined, ids.length) ? joined : ids.filter(isResourceId).join(',')}}`
+    const joined = await joinResourceIds(ids)
+    return `{${joined ?? ids.filter(isResourceId).join(',')}}`
   }
   const flat = targets.flatMap(({ ids, pointer }) => ids.map(id => ({ id: isResourceId(id) ? id : NOBODY, pointer })))
   return {
-    saidUsers: written('User'),
-    saidGroups: written('Group'),
+    saidUsers: await written('User'),
+    saidGroups: await written('Group'),
     targetIds: flat.map(({ id }) => id),
     targetPointers: flat.map(({ pointer }) => pointer),
   }

@@ -4,7 +4,7 @@ import type { Params } from '../../db/prepared.ts'
 import { AppError } from '../../errors.ts'
 import type { MemberIds } from '../protocol/serialize.ts'
 import type { Caller, CallerKey } from '../storage/credential.ts'
-import { areResourceIds, isResourceId } from '../protocol/value.ts'
+import { isResourceId, joinResourceIds } from '../protocol/value.ts'
 
 /** Members of groups in SQL: found, locked, told apart, and followed to the members of the workspace behind them. */
 
@@ -30,21 +30,28 @@ const MAX_NAMED = 10
  * Refuses ids that cannot be ours: Postgres would not read them as such.
  * @returns the ids joined by commas
  */
-export function joinIds(ids: readonly string[]): string {
-  const joined = ids.join(',')
-  if (areResourceIds(joined, ids.length)) return joined
-  throw unknownMembers(ids.filter(id => !isResourceId(id)))
+export async function joinIds(ids: readonly string[]): Promise<string> {
+  const joined = await joinResourceIds(ids)
+  if (joined !== undefined) return joined
+  const unknown = ids.filter(id => !isResourceId(id))
+  throw unknownMembers({ named: unknown.slice(0, MAX_NAMED), total: unknown.length })
 }
 
 /**
  * A member that this directory does not have is refused rather than left out: "200 and ignored" would look like access
  * given. The provider sends the rest again once it has created, or dropped, the member.
  */
-export function unknownMembers(ids: readonly string[]): AppError {
-  const named = ids.slice(0, MAX_NAMED).map(id => id.slice(0, 64).replace(/[^\x20-\x7e]/g, '?'))
-  const more = ids.length > MAX_NAMED ? `, and ${ids.length - MAX_NAMED} more` : ''
+export function unknownMembers({ named: ids, total }: Unknown): AppError {
+  const named = ids.map(id => id.slice(0, 64).replace(/[^\x20-\x7e]/g, '?'))
+  const more = total > ids.length ? `, and ${total - ids.length} more` : ''
   const message = `members names no user or other group of this directory: ${named.join(', ')}${more}. Create it first, or leave it out.`
   return new AppError('scim_invalid_value', message, { errors: [{ pointer: '/members', message }] })
+}
+
+/** Ids that a directory does not have: the first ones, and how many there are. */
+interface Unknown {
+  named: readonly string[]
+  total: number
 }
 
 /** In a circle everybody would be in every group of it, which nobody means. */
@@ -57,14 +64,18 @@ export function groupCycle(): AppError {
 export async function findUnknown(
   db: Db,
   { caller, id, ids }: { caller: Caller; id: string; ids: readonly string[] },
-): Promise<string[]> {
+): Promise<Unknown> {
   const { workspaceId, directoryId } = caller
+  const wanted = `{${await joinIds(ids)}}`
   const here = sql`workspace_id = ${workspaceId}::uuid AND directory_id = ${directoryId}::uuid`
-  const { rows } = await sql<{ id: string }>`
-    SELECT w.id FROM unnest(${ids}::uuid[]) AS w (id)
-    EXCEPT SELECT id FROM scim_users WHERE ${here} AND id = ANY (${ids}::uuid[])
-    EXCEPT SELECT id FROM scim_groups WHERE ${here} AND id = ANY (${ids}::uuid[]) AND id <> ${id}::uuid`.execute(db)
-  return rows.map(row => row.id)
+  const { rows } = await sql<{ id: string; total: number }>`
+    SELECT u.id, count(*) OVER ()::int AS total
+      FROM (
+        SELECT w.id FROM unnest(${wanted}::uuid[]) AS w (id)
+        EXCEPT SELECT id FROM scim_users WHERE ${here} AND id = ANY (${wanted}::uuid[])
+        EXCEPT SELECT id FROM scim_groups WHERE ${here} AND id = ANY (${wanted}::uuid[]) AND id <> ${id}::uuid) u
+     LIMIT ${MAX_NAMED}`.execute(db)
+  return { named: rows.map(row => row.id), total: rows[0]?.total ?? 0 }
 }
 
 /**
@@ -89,17 +100,17 @@ export function foundCtes(
 }
 
 /** The ids that were sent, told apart by those of them that are groups. */
-export function sentMembers(sent: string, groups: string | null): MemberIds {
-  if (groups === null) return { users: sent === '' ? null : sent, groups }
-  const nested = new Set(groups.split(','))
-  const users = sent.split(',').filter(id => !nested.has(id))
-  return { users: users.length === 0 ? null : users.join(','), groups }
+export async function sentMembers(ids: readonly string[], groups: string | null): Promise<MemberIds> {
+  const nested = new Set(groups?.split(','))
+  const users = nested.size === 0 ? ids : ids.filter(id => !nested.has(id))
+  return { users: users.length === 0 ? null : await joinIds(users), groups }
 }
 
 interface Reach {
   caller: Caller
   id: string
-  ids: readonly string[]
+  /** As Postgres writes an array: the driver would escape each of a hundred thousand. */
+  ids: string
   all: boolean
 }
 

@@ -53,12 +53,9 @@ export function scimError({ code, message }: AppError): ScimError {
   }
 }
 
-/**
- * Any thrown value as the refusal that this endpoint answers it with.
- * @param bodyLimit in bytes
- */
-export function toScimRefusal(error: unknown, bodyLimit?: number): AppError {
-  const refusal = toAppError(error, bodyLimit)
+/** Any thrown value as the refusal that this endpoint answers it with. */
+export function toScimRefusal(error: unknown): AppError {
+  const refusal = toAppError(error)
   if (refusal === error || refusal.code !== 'unsupported_media_type') return refusal
   return new AppError('unsupported_media_type', 'Send the body as application/scim+json or application/json.')
 }

@@ -46,6 +46,7 @@ export async function groupRoutes(app: FastifyInstance, options: ScimOptions): P
       operationId: 'createScimGroup',
       summary: 'Create a group',
       body: 'A Group (RFC 7643 section 4.2)',
+      takesLargeBodies: true,
       status: 201,
       handler: async (request, reply) => {
         const { context, leniencies, send } = prepare(request)
@@ -76,6 +77,7 @@ export async function groupRoutes(app: FastifyInstance, options: ScimOptions): P
       operationId: 'replaceScimGroup',
       summary: 'Replace a group',
       body: 'A Group (RFC 7643 section 4.2)',
+      takesLargeBodies: true,
       handler: async (request, reply) => {
         const { context, withMembers, leniencies, ifMatch, send } = prepare(request)
         const id = await idOf(request, options, 'Group')

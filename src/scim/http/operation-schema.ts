@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { MAX_JSON_DEPTH, MAX_OBJECT_KEYS, MAX_TOKEN_BYTES } from '../../http/body/parse-json.ts'
 import { ENTERPRISE_SCHEMA, GROUP_SCHEMA, resourceTypes, USER_SCHEMA } from '../protocol/attributes.ts'
 import type { Attribute, ResourceTypeName } from '../protocol/attributes.ts'
 import { DEFAULT_COUNT, MAX_COUNT } from '../protocol/list-query.ts'
@@ -6,6 +7,9 @@ import { DEFAULT_COUNT, MAX_COUNT } from '../protocol/list-query.ts'
 /** What openapi.yaml says of a SCIM operation. It only describes: requests are read by the attribute table. */
 
 type JsonSchema = Record<string, unknown>
+
+/** As of a Postgres `integer`. */
+const MAX_INTEGER = 2 ** 31 - 1
 
 const simpleTypes = {
   string: { type: 'string' },
@@ -72,9 +76,9 @@ const bodies = {
       description: 'RFC 7644 section 3.4.2',
       properties: {
         schemas: listOf({ type: 'string' }),
-        totalResults: { type: 'integer' },
-        itemsPerPage: { type: 'integer' },
-        startIndex: { type: 'integer' },
+        totalResults: { type: 'integer', minimum: 0, maximum: MAX_INTEGER },
+        itemsPerPage: { type: 'integer', minimum: 0, maximum: MAX_INTEGER },
+        startIndex: { type: 'integer', minimum: 0, maximum: MAX_INTEGER },
         Resources: listOf({ type: 'object' }),
       },
       required: ['schemas', 'totalResults'],
@@ -88,7 +92,7 @@ const bodies = {
       description: 'RFC 7644 section 3.7; each operation stands and falls for itself',
       properties: {
         schemas: listOf({ type: 'string' }),
-        failOnErrors: { type: 'integer', minimum: 1 },
+        failOnErrors: { type: 'integer', minimum: 1, maximum: MAX_INTEGER },
         Operations: listOf({
           type: 'object',
           properties: {
@@ -162,11 +166,12 @@ export interface DescribedOperation {
   /** What the request body is, in words; absent where there is none. */
   body?: string | undefined
   status: 200 | 201 | 204
+  takesLargeBodies: boolean
 }
 
 /** The schema of a route of the SCIM scope, for openapi.yaml only. */
 export function operationSchema(operation: DescribedOperation): object {
-  const { operationId, summary, path, method, body, status } = operation
+  const { operationId, summary, path, method, body, status, takesLargeBodies } = operation
   const isOne = path.endsWith(':id')
   const type = (['User', 'Group'] as const).find(each => path === `/${each}s` || path === `/${each}s/:id`)
   return {
@@ -184,7 +189,7 @@ export function operationSchema(operation: DescribedOperation): object {
           : { description: summary, ...json(bodies[answerBody(method, { path, isOne, type })]) },
       ...(method === 'PATCH' &&
         type === 'Group' && { 204: { description: 'Done, where no `attributes` are asked for' } }),
-      ...refusals(method, { isOne, type }),
+      ...refusals(method, { isOne, type, takesLargeBodies }),
     },
   }
 }
@@ -206,7 +211,10 @@ function answerBody(method: string, { path, isOne, type }: Place & { isOne: bool
 }
 
 /** The refusals of a method by status, with the `scimType` of each that has one. */
-function refusals(method: string, { isOne, type }: { isOne: boolean; type: ResourceTypeName | undefined }) {
+function refusals(
+  method: string,
+  { isOne, type, takesLargeBodies }: Pick<Place, 'type'> & { isOne: boolean; takesLargeBodies: boolean },
+) {
   const changes = method === 'POST' || method === 'PUT' || method === 'PATCH'
   const described: Record<number, string | false> = {
     400: invalidTypes(method, type),
@@ -214,12 +222,22 @@ function refusals(method: string, { isOne, type }: { isOne: boolean; type: Resou
     404: isOne && 'There is no such resource in this directory',
     409: changes && type !== undefined && '`uniqueness`',
     412: isOne && method !== 'GET' && 'The resource is not what If-Match says',
-    413: changes && 'The body is larger than SCIM_MAX_BODY_BYTES',
-    429: 'More than the directory may send at once: go on after Retry-After',
+    413: changes && largeBodies(takesLargeBodies),
+    429: 'More than the directory, or large bodies, may take at once: go on after Retry-After',
     503: 'Try again after Retry-After',
   }
   const entries = Object.entries(described).filter(([, description]) => description !== false)
   return Object.fromEntries(entries.map(([status, description]) => [status, { description, ...json(bodies.Error) }]))
+}
+
+function largeBodies(takesLargeBodies: boolean): string {
+  const [bytes, values] = takesLargeBodies
+    ? ['SCIM_MAX_BODY_BYTES', 'SCIM_MAX_BODY_VALUES']
+    : ['SCIM_MAX_SMALL_BODY_BYTES', 'SCIM_MAX_SMALL_BODY_VALUES']
+  return (
+    `The body has more than ${bytes} bytes or ${values} values, nests more than ${MAX_JSON_DEPTH} deep, has more than ` +
+    `${MAX_OBJECT_KEYS} keys in an object, or a string of more than ${MAX_TOKEN_BYTES} bytes`
+  )
 }
 
 function invalidTypes(method: string, type: ResourceTypeName | undefined): string | false {

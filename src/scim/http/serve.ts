@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../../config.ts'
 import type { Db } from '../../db/database.ts'
 import { AppError } from '../../errors.ts'
+import type { BodyLimit } from '../../http/body/read-body.ts'
 import type { SecretBox } from '../../secret-box.ts'
 import type { SlicedText } from '../protocol/serialize.ts'
 import type { Mode, ResourceTypeName } from '../protocol/attributes.ts'
@@ -38,6 +39,19 @@ declare module 'fastify' {
     /** The connections of a request that runs as a batch. */
     batchDb: Db | null
   }
+  interface FastifyContextConfig {
+    takesLargeBodies?: boolean
+  }
+}
+
+/** What the bodies of this endpoint may be: of groups and bulk requests, and of everything else. */
+export function scimBodyLimits(config: Config): { small: BodyLimit; large: BodyLimit } {
+  const large = { bytes: config.scimMaxBodyBytes, values: config.scimMaxBodyValues }
+  const small = {
+    bytes: Math.min(config.scimMaxSmallBodyBytes, large.bytes),
+    values: Math.min(config.scimMaxSmallBodyValues, large.values),
+  }
+  return { small, large }
 }
 
 export const MEDIA_TYPE = 'application/scim+json'
@@ -51,6 +65,8 @@ export interface Route {
   /** Answers with JSON text, or has sent the reply. */
   handler: (request: FastifyRequest, reply: FastifyReply) => Promise<string | FastifyReply>
   body?: string
+  /** A body that may have the members of a group; any other is small. */
+  takesLargeBodies?: boolean
   /** Statuses of success, 200 where nothing is said. */
   status?: 200 | 201 | 204
 }
@@ -80,10 +96,11 @@ export function serve(app: FastifyInstance, path: string, routes: Partial<Record
       if (typeof answer !== 'string') return answer
       return reply.type(MEDIA_TYPE).send(answer)
     }
-    const { operationId, summary, body, status = 200 } = route
-    const schema = operationSchema({ operationId, summary, path, method, body, status })
-    app.route({ method, url: path, schema, validatorCompiler, handler })
-    app.route({ method, url: `${path}/`, schema: { hide: true }, handler })
+    const { operationId, summary, body, status = 200, takesLargeBodies = false } = route
+    const config = { takesLargeBodies }
+    const schema = operationSchema({ operationId, summary, path, method, body, status, takesLargeBodies })
+    app.route({ method, url: path, config, schema, validatorCompiler, handler })
+    app.route({ method, url: `${path}/`, config, schema: { hide: true }, handler })
   }
 }
 

@@ -1,6 +1,6 @@
 import { AppError } from '../../errors.ts'
 import type { Mode } from './attributes.ts'
-import { at, isObject, namesSchema, type Leniency } from './value.ts'
+import { at, isObject, MAX_LENIENCIES, namesSchema, type Leniency } from './value.ts'
 
 /** What a list request asks (RFC 7644 §3.4.2), from the query of a GET or the body of a `.search`. */
 export interface ListQuery {
@@ -78,7 +78,7 @@ function readParameters(
     if (name === undefined) {
       if (mode === 'strict')
         throw fault('scim_invalid_syntax', key.slice(0, 100), `is not known: use ${known.join(', ')}`)
-      leniencies.push({ name: 'attribute_unknown', pointer: at('', key) })
+      if (leniencies.length < MAX_LENIENCIES) leniencies.push({ name: 'attribute_unknown', pointer: at('', key) })
       continue
     }
     if (value === null || value === undefined) continue

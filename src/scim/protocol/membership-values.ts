@@ -1,3 +1,4 @@
+import { inStretches } from '../../turns.ts'
 import { findSubAttribute, isStorable, resourceTypes } from './attributes.ts'
 import type { Attribute } from './attributes.ts'
 import type { Filter } from './filter.ts'
@@ -45,12 +46,33 @@ function membersAttribute(): Attribute {
  * @throws {AppError} `scim_invalid_value` for a member without an id, or more than 200,000 of them
  */
 export function readMembershipIds(value: unknown, place: Place): string[] {
-  if (value === null || value === undefined) return []
+  const { ids, steps } = readingOfIds(value, place)
+  while (!steps.next().done);
+  return [...ids]
+}
+
+/** The same in stretches, between which other requests have their turn: a whole group may have 200,000 members. */
+export async function readManyMembershipIds(value: unknown, place: Place): Promise<string[]> {
+  const { ids, steps } = readingOfIds(value, place)
+  await inStretches(steps)
+  return [...ids]
+}
+
+function readingOfIds(value: unknown, place: Place): { ids: Set<string>; steps: Generator<void, void> } {
+  const ids = new Set<string>()
+  return { ids, steps: value === null || value === undefined ? nothing() : addIds(ids, value, place) }
+}
+
+function* nothing(): Generator<void, void> {}
+
+/** Members that are read between two looks at the clock. */
+const STEP_MEMBERS = 1_000
+
+function* addIds(ids: Set<string>, value: unknown, place: Place): Generator<void, void> {
   const { reading, pointer } = place
   const entries = listValues(members, value, place)
   if (entries.length > MAX_MEMBERSHIPS)
     throw invalid(members, pointer, `takes at most ${MAX_MEMBERSHIPS} values at a time`)
-  const ids = new Set<string>()
   for (const [index, entry] of entries.entries()) {
     const id = isObject(entry) ? entry.value : undefined
     // The common case costs no pointer: groups have tens of thousands of these.
@@ -60,8 +82,8 @@ export function readMembershipIds(value: unknown, place: Place): string[] {
         ? checkId(id, pointer)
         : readMemberId(entry, { reading, pointer: Array.isArray(value) ? at(pointer, index) : pointer }),
     )
+    if (index % STEP_MEMBERS === STEP_MEMBERS - 1) yield
   }
-  return [...ids]
 }
 
 const known = new Set(members.subAttributes?.map(({ name }) => name))

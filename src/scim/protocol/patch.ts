@@ -1,4 +1,5 @@
 import { AppError } from '../../errors.ts'
+import { inStretches } from '../../turns.ts'
 import { findAttribute, findSubAttribute, foldKey, resourceTypes } from './attributes.ts'
 import type { Attribute, Mode, ResourceTypeName } from './attributes.ts'
 import { matchesEntry } from './evaluate.ts'
@@ -170,13 +171,37 @@ export function touchedAttributes(
  * @throws {AppError} `scim_no_target`, `scim_invalid_path`, `scim_mutability`, `scim_invalid_value`,
  * `scim_invalid_filter`, with the JSON pointer of the fault
  */
-export function applyPatch(
+export function applyPatch(resource: ScimResource, operations: readonly Operation[], options: PatchOptions): Patched {
+  const steps = patchSteps(resource, operations, options)
+  for (;;) {
+    const { done, value } = steps.next()
+    if (done) return value
+  }
+}
+
+/** The same in stretches, between which other requests have their turn: thousands of operations may change large values. */
+export async function applyPatchInStretches(
   resource: ScimResource,
   operations: readonly Operation[],
-  { type, mode, kinds }: { type: ResourceTypeName; mode: Mode; kinds?: MembershipTypes },
-): Patched {
+  options: PatchOptions,
+): Promise<Patched> {
+  return inStretches(patchSteps(resource, operations, options))
+}
+
+interface PatchOptions {
+  type: ResourceTypeName
+  mode: Mode
+  kinds?: MembershipTypes
+}
+
+function* patchSteps(
+  resource: ScimResource,
+  operations: readonly Operation[],
+  { type, mode, kinds }: PatchOptions,
+): Generator<void, Patched> {
   const run: Run = { type, mode, leniencies: [], steps: [], ...(kinds && { kinds }) }
-  const patched = operations.reduce((current, operation) => applyOperation(current, operation, run), resource)
+  let patched = resource
+  for (const operation of operations) patched = yield* applyOperation(patched, operation, run)
   const changed = !sameJson(resource, patched)
   const folded = foldMembershipSteps(run.steps)
   for (const pointer of folded?.missed ?? []) allow(run, 'target_missed', noTarget('members', pointer))
@@ -199,16 +224,24 @@ export function putPath(
   return applyKey(resource, key, { op: 'add', value, pointer: place.pointer, pathPointer: place.pointer, run })
 }
 
-function applyOperation(resource: ScimResource, { op, path, value, pointer }: Operation, run: Run): ScimResource {
+function* applyOperation(
+  resource: ScimResource,
+  { op, path, value, pointer }: Operation,
+  run: Run,
+): Generator<void, ScimResource> {
+  yield
   const valuePointer = at(pointer, 'value')
   if (path !== undefined) {
     return applyPath(resource, path, { op, value, pointer: valuePointer, pathPointer: at(pointer, 'path'), run })
   }
   const entries = Object.entries(isObject(value) ? value : {})
-  return entries.reduce((current, [key, inner]) => {
+  let patched = resource
+  for (const [key, inner] of entries) {
     const place = at(valuePointer, key)
-    return applyKey(current, key, { op, value: inner, pointer: place, pathPointer: place, run })
-  }, resource)
+    patched = applyKey(patched, key, { op, value: inner, pointer: place, pathPointer: place, run })
+    yield
+  }
+  return patched
 }
 
 /** One key of a value without path. What strict mode refuses in a path is ignored here and recorded, if it must be. */
@@ -427,7 +460,8 @@ function removeAttribute(attribute: Attribute, current: unknown, edit: Edit): un
     asComplex(attribute, entry, { reading: run, pointer: Array.isArray(value) ? at(pointer, index) : pointer }),
   )
   const entries = asArray(current)
-  const left = entries.filter(entry => !wanted.some(named => isNamed(attribute, entry, named)))
+  const isNamed = namedBy(attribute, wanted)
+  const left = entries.filter(entry => !isNamed(entry))
   if (left.length === entries.length) missTarget(attribute, edit)
   return left.length === 0 ? undefined : left
 }
@@ -467,40 +501,57 @@ function untouched(entries: readonly unknown[]): Edited[] {
 
 function addEntries(attribute: Attribute, current: unknown, { added, edit }: { added: unknown; edit: Edit }): unknown {
   const edited = untouched(asArray(current))
+  const places = new Map<string, number>()
+  for (const [index, { entry }] of edited.entries()) {
+    const key = entryKey(attribute, entry)
+    if (!places.has(key)) places.set(key, index)
+  }
   for (const entry of asArray(added)) {
-    const index = edited.findIndex(({ entry: existing }) => isSame(attribute, existing, entry))
+    const key = entryKey(attribute, entry)
+    const index = places.get(key) ?? edited.length
+    places.set(key, index)
     const existing = edited[index]?.entry
     const merged = isObject(existing) && isObject(entry) ? { ...existing, ...entry } : entry
-    edited[index < 0 ? edited.length : index] = { entry: merged, touched: true }
+    edited[index] = { entry: merged, touched: true }
   }
   return settle(attribute, edited, edit)
 }
 
-function isSame(attribute: Attribute, a: unknown, b: unknown): boolean {
-  return sameJson(a, b) || isSameEntry(attribute, a, b)
+/**
+ * The same text for two values that are one by RFC 7643 §2.4: the same `value` and the same `type`, or, where there is no
+ * `value`, all the same. Comparing each with each would take seconds where there are a thousand.
+ */
+function entryKey(attribute: Attribute, entry: unknown): string {
+  const value = comparable(attribute, 'value', entry)
+  if (value !== undefined) return JSON.stringify([value, comparable(attribute, 'type', entry)])
+  return JSON.stringify(isObject(entry) ? Object.entries(entry).toSorted(([a], [b]) => (a < b ? -1 : 1)) : { entry })
 }
 
-/** Whether two values are one by RFC 7643 §2.4: the same `value` and the same `type`. */
-function isSameEntry(attribute: Attribute, a: unknown, b: unknown): boolean {
-  return hasSame(attribute, 'value', { a, b }) && (hasSame(attribute, 'type', { a, b }) || (!hasType(a) && !hasType(b)))
+/** A sub-attribute as it compares; undefined where it is no text. */
+function comparable(attribute: Attribute, name: string, entry: unknown): string | undefined {
+  const text = isObject(entry) ? entry[name] : undefined
+  if (typeof text !== 'string') return undefined
+  return findSubAttribute(attribute, name)?.caseExact === true ? text : foldKey(text)
 }
 
-/** Whether a value is one that a removal names: by its `value`, and its `type` if it says one. */
-function isNamed(attribute: Attribute, entry: unknown, wanted: unknown): boolean {
-  const pair = { a: entry, b: wanted }
-  return hasSame(attribute, 'value', pair) && (!hasType(wanted) || hasSame(attribute, 'type', pair))
+/** Whether a value is one that a removal names: by its `value`, and its `type` if the removal says one. */
+function namedBy(attribute: Attribute, wanted: readonly unknown[]): (entry: unknown) => boolean {
+  const values = new Set<string>()
+  const typed = new Set<string>()
+  for (const each of wanted) {
+    const value = comparable(attribute, 'value', each)
+    if (value === undefined) continue
+    if (hasType(each)) typed.add(entryKey(attribute, each))
+    else values.add(value)
+  }
+  return entry => {
+    const value = comparable(attribute, 'value', entry)
+    return value !== undefined && (values.has(value) || typed.has(entryKey(attribute, entry)))
+  }
 }
 
 function hasType(entry: unknown): boolean {
   return isObject(entry) && typeof entry.type === 'string'
-}
-
-function hasSame(attribute: Attribute, name: string, { a, b }: { a: unknown; b: unknown }): boolean {
-  const left = isObject(a) ? a[name] : undefined
-  const right = isObject(b) ? b[name] : undefined
-  if (typeof left !== 'string' || typeof right !== 'string') return false
-  const exact = findSubAttribute(attribute, name)?.caseExact === true
-  return left === right || (!exact && foldKey(left) === foldKey(right))
 }
 
 /**
@@ -508,10 +559,14 @@ function hasSame(attribute: Attribute, name: string, { a, b }: { a: unknown; b: 
  * one that it touched.
  */
 function settle(attribute: Attribute, edited: readonly Edited[], edit: Edit): unknown {
-  const distinct = edited.filter(
-    ({ entry, touched }, index) =>
-      !touched || !edited.slice(0, index).some(other => other.touched && isSame(attribute, other.entry, entry)),
-  )
+  const seen = new Set<string>()
+  const distinct = edited.filter(({ entry, touched }) => {
+    if (!touched) return true
+    const key = entryKey(attribute, entry)
+    const isNew = !seen.has(key)
+    seen.add(key)
+    return isNew
+  })
   if (distinct.length > MAX_VALUES) throw invalid(attribute, edit.pointer, `has at most ${MAX_VALUES} values`)
   const [primary, second] = distinct.filter(({ entry, touched }) => touched && isPrimary(entry))
   if (second !== undefined) throw invalid(attribute, edit.pointer, 'has at most one primary value')
@@ -657,6 +712,7 @@ function putExtension(resource: ScimResource, name: string, edit: Edit): ScimRes
   const urn = name.slice(0, colon)
   if (!isExtensionName(urn)) throw invalidPath(`${printable(name)} names no attribute of an extension.`, pathPointer)
   const known = Object.keys(resource).find(key => key.toLowerCase() === urn.toLowerCase()) ?? urn
+  requireFewExtensions(resource, known, pointer)
   const current = resource[known]
   const inner = withAttribute(
     isObject(current) ? current : {},
@@ -666,11 +722,21 @@ function putExtension(resource: ScimResource, name: string, edit: Edit): ScimRes
   return withAttribute(resource, known, inner)
 }
 
+/** Extensions that this service does not know, of one resource. */
+export const MAX_EXTENSIONS = 100
+
+function requireFewExtensions(resource: ScimResource, name: string, pointer: string): void {
+  if (Object.hasOwn(resource, name) || Object.keys(resource).filter(isExtensionName).length < MAX_EXTENSIONS) return
+  const message = `A resource has at most ${MAX_EXTENSIONS} extensions.`
+  throw refuse({ code: 'scim_invalid_value', message, pointer })
+}
+
 function putWholeExtension(resource: ScimResource, name: string, { op, value, pointer }: Edit): ScimResource {
   if (op === 'remove' || value === null) return withAttribute(resource, name, undefined)
   if (!isObject(value)) {
     throw refuse({ code: 'scim_invalid_value', message: 'An extension must be an object.', pointer })
   }
+  requireFewExtensions(resource, name, pointer)
   const current = resource[name]
   const merged = Object.entries({ ...(isObject(current) ? current : {}), ...value }).filter(
     ([, inner]) => inner !== null,

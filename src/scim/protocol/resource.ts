@@ -1,10 +1,10 @@
 import { AppError } from '../../errors.ts'
 import { foldKey, resourceTypes } from './attributes.ts'
 import type { Mode, ResourceTypeName } from './attributes.ts'
-import { readMembershipIds } from './membership-values.ts'
+import { readManyMembershipIds, readMembershipIds } from './membership-values.ts'
 import { putPath } from './patch.ts'
 import { allow, allowUnknown, at, givenTwice, isExtensionName, isObject, isRelation, legacySchemas } from './value.ts'
-import { printable, readValue, refuse, resolveName, withSchemas } from './value.ts'
+import { MAX_VALUES, printable, readValue, refuse, resolveName, withSchemas } from './value.ts'
 import type { Leniency, MembershipTypes, Place, Reading, ScimResource } from './value.ts'
 
 /** Whole resources: what POST and PUT send, and how they are stored. */
@@ -27,9 +27,23 @@ export function readResource(type: ResourceTypeName, body: unknown, mode: Mode):
   return readBody(body, { type, mode, leniencies: [] })
 }
 
-/** The same of a group, whose members may say what they are. */
-export function readGroup(body: unknown, mode: Mode, kinds: MembershipTypes): ReadResource {
-  return readBody(body, { type: 'Group', mode, leniencies: [], kinds })
+/** The same of a group, whose members may say what they are, and are so many that they are read in stretches. */
+export async function readGroup(body: unknown, mode: Mode, kinds: MembershipTypes): Promise<ReadResource> {
+  const reading: Reading = { type: 'Group', mode, leniencies: [], kinds }
+  if (!isObject(body)) return readBody(body, reading)
+  const place = (key: string): Place => ({ reading, pointer: at('', key) })
+  const keys = Object.keys(body).filter(key => namesMembers(key, place(key)))
+  const [key, second] = keys
+  if (second !== undefined) throw givenTwice('members', at('', second))
+  if (key === undefined) return readBody(body, reading)
+  const members = await readManyMembershipIds(body[key], place(key))
+  const read = readBody(Object.fromEntries(Object.entries(body).filter(([name]) => name !== key)), reading)
+  return { ...read, members }
+}
+
+function namesMembers(key: string, place: Place): boolean {
+  const path = resolveName(key, place)
+  return path !== undefined && path.parents.length === 0 && isRelation(path.attribute)
 }
 
 function readBody(body: unknown, reading: Reading): ReadResource {
@@ -111,10 +125,15 @@ function readDeclared(body: Record<string, unknown>, reading: Reading): Set<stri
     const message = 'schemas must be an array of URIs.'
     allow(reading, 'single_for_array', { code: 'scim_invalid_syntax', message, pointer: '/schemas' })
   }
-  return new Set(uris.map((uri: unknown, index) => readUri(uri, body, { reading, pointer: at('/schemas', index) })))
+  if (uris.length > MAX_VALUES) {
+    const message = `schemas has at most ${MAX_VALUES} URIs.`
+    throw refuse({ code: 'scim_invalid_value', message, pointer: '/schemas' })
+  }
+  const keys = new Set(Object.keys(body).map(name => name.toLowerCase()))
+  return new Set(uris.map((uri: unknown, index) => readUri(uri, keys, { reading, pointer: at('/schemas', index) })))
 }
 
-function readUri(uri: unknown, body: Record<string, unknown>, { reading, pointer }: Place): string {
+function readUri(uri: unknown, keys: ReadonlySet<string>, { reading, pointer }: Place): string {
   const { type } = reading
   if (typeof uri !== 'string') {
     throw refuse({ code: 'scim_invalid_syntax', message: 'schemas must be an array of URIs.', pointer })
@@ -129,7 +148,7 @@ function readUri(uri: unknown, body: Record<string, unknown>, { reading, pointer
     return today.toLowerCase()
   }
   // With data it is an extension that is kept, and recorded where the data is.
-  if (!Object.keys(body).some(name => name.toLowerCase() === lower)) {
+  if (!keys.has(lower)) {
     const message = `${printable(uri)} is no schema of a ${type}: see /Schemas.`
     allow(reading, 'schema_unknown', { code: 'scim_invalid_syntax', message, pointer })
   }

@@ -1,4 +1,5 @@
 import { AppError } from '../../errors.ts'
+import { inStretches } from '../../turns.ts'
 import type { ErrorCode } from '../../errors.ts'
 import { findAttribute, findSubAttribute, findUnqualified, isStorable, resourceTypes } from './attributes.ts'
 import type { Attribute, AttributePath, Mode, ResourceTypeName } from './attributes.ts'
@@ -85,7 +86,8 @@ export interface Refusal {
 
 /** At most so many values in one multi-valued attribute; members of a group have a limit of their own. */
 export const MAX_VALUES = 1000
-const MAX_LENIENCIES = 100
+/** Of one body or query, as they are recorded. */
+export const MAX_LENIENCIES = 100
 /** An extension that this service does not know is kept as sent, within these bounds. */
 const MAX_OPAQUE_DEPTH = 8
 const MAX_OPAQUE_NODES = 2000
@@ -173,6 +175,28 @@ export function areResourceIds(joined: string, count: number): boolean {
     place = place + 1 === length ? 0 : place + 1
   }
   return true
+}
+
+const STEP_IDS = 2_000
+
+/**
+ * Joins ids by commas, in stretches.
+ * @returns undefined where one of them cannot be the id of a resource
+ */
+export async function joinResourceIds(ids: readonly string[]): Promise<string | undefined> {
+  return inStretches(joinSteps(ids))
+}
+
+function* joinSteps(ids: readonly string[]): Generator<void, string | undefined> {
+  const joined: string[] = []
+  for (let start = 0; start < ids.length; start += STEP_IDS) {
+    const step = ids.slice(start, start + STEP_IDS)
+    const text = step.join(',')
+    if (!areResourceIds(text, step.length)) return undefined
+    joined.push(text)
+    yield
+  }
+  return joined.join(',')
 }
 
 export function isObject(value: unknown): value is Record<string, unknown> {
@@ -361,6 +385,7 @@ function readComplex(attribute: Attribute, sent: unknown, place: Place): unknown
   const read: Record<string, unknown> = {}
   for (const [key, inner] of Object.entries(value)) {
     const sub = findSubAttribute(attribute, key)
+    if (sub === undefined && isFull(reading)) continue
     const innerPlace = { reading, pointer: at(pointer, key) }
     if (sub === undefined) {
       allowUnknown(`${attribute.name}.${key}`, innerPlace)
@@ -382,8 +407,14 @@ function cleared(attribute: Attribute, { reading, pointer }: Place): undefined {
   return undefined
 }
 
+/** Whether no more leniencies are recorded: a body may have tens of thousands. */
+function isFull({ mode, leniencies }: Reading): boolean {
+  return mode === 'tolerant' && leniencies.length >= MAX_LENIENCIES
+}
+
 /** An attribute that no schema has is left out, and that is recorded; strict mode refuses it. */
 export function allowUnknown(name: string, { reading, pointer }: Place): void {
+  if (isFull(reading)) return
   const message = `${printable(name)} is no attribute of a ${reading.type}: see /Schemas.`
   allow(reading, 'attribute_unknown', { code: 'scim_invalid_syntax', message, pointer })
 }

@@ -5,7 +5,7 @@ import { prepared, type Params } from '../../db/prepared.ts'
 import type { UserAnswer } from '../protocol/serialize.ts'
 import { allowed, callerKey, firstRow, type CallerKey } from '../storage/credential.ts'
 import { withOwnerLock } from './with-owner-lock.ts'
-import { applyPatch, touchedAttributes, type Operation } from '../protocol/patch.ts'
+import { applyPatchInStretches, touchedAttributes, type Operation } from '../protocol/patch.ts'
 import { profileOf, type Profile } from './profile.ts'
 import { fromRow, toUserRow, type UserRow } from '../protocol/resource.ts'
 import { preparedWithGroups, type PreparedWithGroups } from './user-groups.ts'
@@ -301,7 +301,10 @@ export interface UserPatch {
 export async function patchUser(context: Context, patch: UserPatch): Promise<UserAnswer> {
   const touched = touchedAttributes('User', patch.operations)
   if (touched?.size !== 1 || !touched.has('active')) return patchWholeUser(context, patch)
-  const { resource, leniencies } = applyPatch({}, patch.operations, { type: 'User', mode: context.caller.mode })
+  const { resource, leniencies } = await applyPatchInStretches({}, patch.operations, {
+    type: 'User',
+    mode: context.caller.mode,
+  })
   const { active } = resource
   if (typeof active !== 'boolean') return patchWholeUser(context, patch)
   return setActive(context, { ...patch, active, leniencies: [...patch.leniencies, ...leniencies] })
@@ -334,7 +337,7 @@ async function patchWholeUser(context: Context, patch: UserPatch): Promise<UserA
   return retryOnConflict(async () => {
     const user = await getUser(context, id)
     if (ifMatch !== null && !ifMatch.includes(user.version)) throw versionConflict()
-    const patched = applyPatch(fromRow(user), operations, { type: 'User', mode: context.caller.mode })
+    const patched = await applyPatchInStretches(fromRow(user), operations, { type: 'User', mode: context.caller.mode })
     if (!patched.changed) return user
     const leniencies = [...patch.leniencies, ...patched.leniencies]
     const save = { id, resource: patched.resource, ifMatch, expected: user.version, leniencies }
