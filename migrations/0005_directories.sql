@@ -18,6 +18,9 @@ CREATE TABLE directories (
   is_guarded    boolean NOT NULL GENERATED ALWAYS AS (guard_people IS NOT NULL OR guard_percent IS NOT NULL) STORED,
   -- Whether a group has ever been put into another: where none has, nobody looks around a group for those it is in.
   nests_groups  boolean NOT NULL DEFAULT false,
+  -- The highest role whose members its users may be newly linked to: the role of the person who created the directory or a
+  -- token of it. Absent: every role.
+  max_linkable_role text CHECK (max_linkable_role <> ''),
   version      integer NOT NULL DEFAULT 1,
   created_at   timestamptz(3) NOT NULL DEFAULT now(),
   updated_at   timestamptz(3) NOT NULL DEFAULT now(),
@@ -50,6 +53,10 @@ CREATE TABLE directory_credentials (
 CREATE INDEX directory_credentials_carried ON directory_credentials (workspace_id, directory_id, enabled, is_guarded, nests_groups);
 CREATE UNIQUE INDEX directory_credentials_token ON directory_credentials (workspace_id, token_hash);
 
+-- Keys of what a directory holds have the order (directory_id, value, workspace_id). The planner does not know that a directory
+-- belongs to one workspace: two indexes that both begin with (workspace_id, directory_id) look equally selective to it, and it
+-- picks one by chance (docs/decisions/0017).
+
 -- A person as the directory sent them: what is looked up, joined or changed alone in columns, the rest in doc as the
 -- exact JSON text that an answer carries.
 CREATE TABLE scim_users (
@@ -68,12 +75,12 @@ CREATE TABLE scim_users (
   updated_at    timestamptz(3) NOT NULL DEFAULT now(),
   doc           json NOT NULL,
   -- Ids are UUIDv7: the key is also the paging order.
-  PRIMARY KEY (workspace_id, directory_id, id),
+  PRIMARY KEY (directory_id, id, workspace_id),
   -- None to members, whom nothing deletes: the check would cost each new user 15 µs.
   FOREIGN KEY (workspace_id, directory_id) REFERENCES directories
 );
-CREATE UNIQUE INDEX scim_users_user_name ON scim_users (workspace_id, directory_id, user_name_key);
-CREATE INDEX scim_users_external_id ON scim_users (workspace_id, directory_id, external_id) WHERE external_id IS NOT NULL;
+CREATE UNIQUE INDEX scim_users_user_name ON scim_users (directory_id, user_name_key, workspace_id);
+CREATE INDEX scim_users_external_id ON scim_users (directory_id, external_id, workspace_id) WHERE external_id IS NOT NULL;
 CREATE INDEX scim_users_email ON scim_users USING gin (email_keys) WITH (fastupdate = off);
 -- A member follows one directory user at most: of two that have one address, the second gets a member of its own.
 CREATE UNIQUE INDEX scim_users_member ON scim_users (workspace_id, member_id);
@@ -105,11 +112,11 @@ CREATE TABLE scim_groups (
   created_at       timestamptz(3) NOT NULL DEFAULT now(),
   updated_at       timestamptz(3) NOT NULL DEFAULT now(),
   doc              json NOT NULL,
-  PRIMARY KEY (workspace_id, directory_id, id),
+  PRIMARY KEY (directory_id, id, workspace_id),
   FOREIGN KEY (workspace_id, directory_id) REFERENCES directories
 );
-CREATE UNIQUE INDEX scim_groups_display_name ON scim_groups (workspace_id, directory_id, display_name_key);
-CREATE INDEX scim_groups_external_id ON scim_groups (workspace_id, directory_id, external_id) WHERE external_id IS NOT NULL;
+CREATE UNIQUE INDEX scim_groups_display_name ON scim_groups (directory_id, display_name_key, workspace_id);
+CREATE INDEX scim_groups_external_id ON scim_groups (directory_id, external_id, workspace_id) WHERE external_id IS NOT NULL;
 
 -- Who is in a group: one row each, so that adding one person costs the same in a group of ten and of a hundred thousand.
 -- Written only by statements that join the user and the group of the same directory under a row lock, in place of
@@ -119,9 +126,9 @@ CREATE TABLE scim_group_memberships (
   directory_id uuid NOT NULL,
   group_id     uuid NOT NULL,
   user_id      uuid NOT NULL,
-  PRIMARY KEY (workspace_id, directory_id, group_id, user_id)
+  PRIMARY KEY (directory_id, group_id, user_id, workspace_id)
 );
-CREATE INDEX scim_group_memberships_user ON scim_group_memberships (workspace_id, directory_id, user_id, group_id);
+CREATE INDEX scim_group_memberships_user ON scim_group_memberships (directory_id, user_id, group_id, workspace_id);
 
 -- Groups in groups; access flows from the inner group's people to what the outer group is mapped to.
 CREATE TABLE scim_group_subgroups (
@@ -129,11 +136,13 @@ CREATE TABLE scim_group_subgroups (
   directory_id uuid NOT NULL,
   group_id     uuid NOT NULL,
   subgroup_id  uuid NOT NULL,
-  PRIMARY KEY (workspace_id, directory_id, group_id, subgroup_id),
-  FOREIGN KEY (workspace_id, directory_id, group_id) REFERENCES scim_groups ON DELETE CASCADE,
-  FOREIGN KEY (workspace_id, directory_id, subgroup_id) REFERENCES scim_groups ON DELETE CASCADE
+  PRIMARY KEY (directory_id, group_id, subgroup_id, workspace_id),
+  FOREIGN KEY (workspace_id, directory_id, group_id)
+    REFERENCES scim_groups (workspace_id, directory_id, id) ON DELETE CASCADE,
+  FOREIGN KEY (workspace_id, directory_id, subgroup_id)
+    REFERENCES scim_groups (workspace_id, directory_id, id) ON DELETE CASCADE
 );
-CREATE INDEX scim_group_subgroups_inner ON scim_group_subgroups (workspace_id, directory_id, subgroup_id, group_id);
+CREATE INDEX scim_group_subgroups_inner ON scim_group_subgroups (directory_id, subgroup_id, group_id, workspace_id);
 
 CREATE FUNCTION note_nesting() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -170,7 +179,7 @@ CREATE TABLE guarded_removals (
   attempts     integer NOT NULL DEFAULT 1,
   first_at     timestamptz(3) NOT NULL DEFAULT now(),
   last_at      timestamptz(3) NOT NULL DEFAULT now(),
-  PRIMARY KEY (workspace_id, directory_id, user_id),
+  PRIMARY KEY (directory_id, user_id, workspace_id),
   FOREIGN KEY (workspace_id, directory_id) REFERENCES directories ON DELETE CASCADE
 );
-CREATE INDEX guarded_removals_state ON guarded_removals (workspace_id, directory_id, state, last_at);
+CREATE INDEX guarded_removals_state ON guarded_removals (directory_id, state, last_at, workspace_id);

@@ -28,7 +28,8 @@ CREATE TABLE group_mappings (
   updated_at    timestamptz(3) NOT NULL DEFAULT now(),
   PRIMARY KEY (workspace_id, id),
   FOREIGN KEY (workspace_id, directory_id) REFERENCES directories ON DELETE CASCADE,
-  FOREIGN KEY (workspace_id, directory_id, scim_group_id) REFERENCES scim_groups ON DELETE CASCADE,
+  FOREIGN KEY (workspace_id, directory_id, scim_group_id)
+    REFERENCES scim_groups (workspace_id, directory_id, id) ON DELETE CASCADE,
   -- No cascade: deleting an Assist group must not silently take the role that the same mapping gives.
   FOREIGN KEY (workspace_id, group_id) REFERENCES groups,
   CHECK (num_nonnulls(scim_group_id, awaited_group, claimed_group) = 1),

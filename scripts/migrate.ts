@@ -1,7 +1,7 @@
 // Brings the database of DATABASE_URL to this release: `npm run migrate`, before replicas start with MIGRATE_ON_START=false.
 import { ConfigError, readConfig } from '../src/config.ts'
 import { unreachableDatabase } from '../src/db/database.ts'
-import { migrate } from '../src/db/migrate.ts'
+import { ForeignSchemaError, migrate } from '../src/db/migrate.ts'
 
 try {
   const { databaseUrl } = readConfig()
@@ -14,6 +14,6 @@ try {
   })
   console.log(applied.length > 0 ? `Applied ${applied.join(', ')}.` : 'Nothing to do.')
 } catch (error) {
-  console.error(error instanceof ConfigError ? error.message : error)
+  console.error(error instanceof ConfigError || error instanceof ForeignSchemaError ? error.message : error)
   process.exitCode = 1
 }

@@ -2,7 +2,7 @@ import { createRemoteJWKSet } from 'jose'
 import { buildApp } from './app.ts'
 import { ConfigError, readConfig, type Config } from './config.ts'
 import { openDatabase, unreachableDatabase } from './db/database.ts'
-import { migrate } from './db/migrate.ts'
+import { ForeignSchemaError, migrate } from './db/migrate.ts'
 import { createLogger } from './http/log.ts'
 import { sweepExpired } from './sign-in/sweep.ts'
 import { remindOfExpiry, resealCredentials } from './sso/credentials/client-credentials.ts'
@@ -94,7 +94,7 @@ async function migrateOrExit(): Promise<string[]> {
   try {
     return await migrate(databaseUrl)
   } catch (error) {
-    const sentence = unreachableDatabase(error, databaseUrl)
+    const sentence = error instanceof ForeignSchemaError ? error.message : unreachableDatabase(error, databaseUrl)
     if (sentence === undefined) throw error
     console.error(sentence)
     process.exit(1)

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -12,7 +12,8 @@ import { makeDatabase } from './helpers/database.ts'
 import { tableTypes } from '../tools/table-types.ts'
 
 const root = join(import.meta.dirname, '..')
-const names = (await readdir(join(root, 'migrations'))).toSorted().map(name => name.replace(/\.sql$/, ''))
+const files = (await readdir(join(root, 'migrations'))).filter(name => name.endsWith('.sql'))
+const names = files.map(name => name.replace(/\.sql$/, '')).toSorted()
 
 t.test('of three processes that migrate an empty database at once, one does and two wait', async t => {
   const url = await makeEmptyDatabase(t)
@@ -45,8 +46,8 @@ t.test('a database that is away or unknown is one sentence without the password,
 t.test('a migration that fails leaves nothing behind, and the next attempt does it all', async t => {
   const url = await makeEmptyDatabase(t)
   // In the way of the last file that makes a table: all those before it have been applied when it fails.
-  const files = await Promise.all(names.map(async name => readFile(join(root, `migrations/${name}.sql`), 'utf8')))
-  const table = files.flatMap(file => /CREATE TABLE (\w+)/.exec(file)?.[1] ?? []).at(-1)
+  const texts = await Promise.all(names.map(async name => readFile(join(root, `migrations/${name}.sql`), 'utf8')))
+  const table = texts.flatMap(file => /CREATE TABLE (\w+)/.exec(file)?.[1] ?? []).at(-1)
   await runSql(url, `CREATE TABLE ${table} (obstacle boolean)`)
   await t.rejects(migrate(url), { message: 'The migration failed and nothing of it was kept.' })
   const tables = await runSql(url, `SELECT tablename FROM pg_tables WHERE schemaname = 'public'`)
@@ -66,6 +67,23 @@ t.test('migrations are numbered without a gap and only ever go forward', async t
     names.map((_name, index) => `${String(index + 1).padStart(4, '0')}_`),
   )
   t.ok(names.every(name => /^\d{4}_[a-z_]+$/.test(name)))
+})
+
+t.test('a merged migration is never edited: each file has the checksum of migrations/SHA256SUMS', async t => {
+  const sums = (await readFile(join(root, 'migrations/SHA256SUMS'), 'utf8')).trim().split('\n').toSorted()
+  const actual = names.map(async name => {
+    const text = await readFile(join(root, `migrations/${name}.sql`))
+    return `${createHash('sha256').update(text).digest('hex')}  ${name}.sql`
+  })
+  t.same((await Promise.all(actual)).toSorted(), sums, 'add new files with `sha256sum *.sql > SHA256SUMS`; edit none')
+})
+
+t.test('a database of another line of versions is refused in one sentence and left as it is', async t => {
+  const made = await makeApp(t)
+  await sql`UPDATE schema_migrations SET name = '0004_of_another_line' WHERE name = ${names[3]}`.execute(made.db)
+  const before = await sql`SELECT name FROM schema_migrations ORDER BY name`.execute(made.db)
+  await t.rejects(migrate(made.databaseUrl), { message: /0004_of_another_line.* lacks 0004_.*new database/ })
+  t.same((await sql`SELECT name FROM schema_migrations ORDER BY name`.execute(made.db)).rows, before.rows)
 })
 
 t.test('a release starts and runs on a database that the next one has migrated already', async t => {

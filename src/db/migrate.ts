@@ -26,7 +26,10 @@ export async function migrate(databaseUrl: string): Promise<string[]> {
   const db = openDatabase({ url: databaseUrl, poolSize: 2, statementTimeoutMs: 0 })
   try {
     // Also where the next release has migrated already: this one may start again beside it, and must not mind its files.
-    if ((await pendingMigrations(db)).length === 0) return []
+    const pending = await pendingMigrations(db)
+    if (pending.length === 0) return []
+    const foreign = await foreignMigrations(db)
+    if (foreign.length > 0) throw new ForeignSchemaError(foreign, pending)
     const { error, results } = await migratorOf(db).migrateToLatest()
     if (error !== undefined) throw new Error('The migration failed and nothing of it was kept.', { cause: error })
     return (results ?? []).map(result => result.migrationName)
@@ -39,6 +42,28 @@ export async function migrate(databaseUrl: string): Promise<string[]> {
 export async function pendingMigrations(db: Db): Promise<string[]> {
   const migrations = await migratorOf(db).getMigrations()
   return migrations.filter(each => !each.executedAt).map(each => each.name)
+}
+
+/** Migrations that the database has and this release does not. */
+async function foreignMigrations(db: Db): Promise<string[]> {
+  const known = new Set((await migratorOf(db).getMigrations()).map(each => each.name))
+  const { rows: tables } = await sql<{ name: string | null }>`SELECT to_regclass('schema_migrations') AS name`.execute(
+    db,
+  )
+  if (!tables[0]?.name) return []
+  const { rows } = await sql<{ name: string }>`SELECT name FROM schema_migrations ORDER BY name`.execute(db)
+  return rows.map(row => row.name).filter(name => !known.has(name))
+}
+
+/** The database was migrated by a version whose files this release neither has nor follows. */
+export class ForeignSchemaError extends Error {
+  constructor(foreign: readonly string[], pending: readonly string[]) {
+    super(
+      `The database has migrations of another version (${foreign.join(', ')}) and lacks ${pending.join(', ')}. ` +
+        'Start the version that migrated it, or give this one a new database.',
+    )
+    this.name = 'ForeignSchemaError'
+  }
 }
 
 function migratorOf(db: Db): Migrator {

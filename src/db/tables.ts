@@ -48,10 +48,10 @@ export interface DirectoriesTable {
   guard_minutes: Generated<number>
   is_guarded: Generated<boolean>
   nests_groups: Generated<boolean>
+  max_linkable_role: string | null
   version: Generated<number>
   created_at: Generated<string>
   updated_at: Generated<string>
-  max_linkable_role: string | null
 }
 
 export interface DirectoryCredentialsTable {
@@ -345,12 +345,12 @@ export interface SsoConfigsTable {
   enabled: Generated<boolean>
   relink_by_email_until: string | null
   enforced_at: string | null
+  max_linkable_role: string | null
   metadata: unknown
   version: Generated<number>
   settings_version: Generated<number>
   created_at: Generated<string>
   updated_at: Generated<string>
-  max_linkable_role: string | null
 }
 
 export interface SsoSignInTestsTable {

@@ -19,6 +19,9 @@ CREATE TABLE sso_configs (
   relink_by_email_until  timestamptz(3),
   -- Since when nobody may enter the workspace by anything else.
   enforced_at            timestamptz(3),
+  -- The highest role that a sign-in by these settings can newly link or give: the role of the person who saved them, because an
+  -- admin could otherwise let a provider of their own name anyone an owner. Absent: every role; an owner or Assist saved them.
+  max_linkable_role      text CHECK (max_linkable_role <> ''),
   -- The endpoints found by the last discovery, shown to the admin; sign-in reads its own fresh copy.
   metadata               jsonb NOT NULL,
   version                integer NOT NULL DEFAULT 1,
@@ -83,8 +86,10 @@ CREATE TABLE sso_sign_in_tests (
   -- The claims and the key of the e-mail address, sealed; the report masks them.
   claims_sealed  bytea,
   subject        text,
-  -- Whom the sign-in belongs to, or would belong to.
+  -- The member that the sign-in belongs to, or would belong to.
   member_id      uuid,
+  -- max_linkable_role of the settings under test.
+  max_linkable_role text CHECK (max_linkable_role <> ''),
   PRIMARY KEY (workspace_id, id),
   CHECK ((finished_at IS NULL) = (report IS NULL)),
   CHECK ((finished_at IS NULL) = (passed IS NULL)),
