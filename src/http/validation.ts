@@ -1,6 +1,7 @@
 import type { FastifySchemaCompiler, FastifyServerOptions } from 'fastify'
 import type { FastifySerializerCompiler } from 'fastify/types/schema.js'
 import { z } from 'zod'
+import { at } from '../json-pointer.ts'
 import { AppError, type FieldError } from '../errors.ts'
 
 /** Faults in words for the admin who made them, whatever schema finds them; a schema's own message comes first. */
@@ -93,8 +94,8 @@ const places: Record<string, string> = { querystring: 'query', params: 'path', h
 function invalid(issues: readonly z.core.$ZodIssue[], part: string): AppError {
   const errors = issues.flatMap(fieldErrors)
   const first = errors[0]
-  const at = first?.pointer ? ` at ${first.pointer}` : ''
-  const message = `The request ${places[part] ?? part} is not valid${at}: ${first?.message ?? 'see errors'}.`
+  const where = first?.pointer ? ` at ${first.pointer}` : ''
+  const message = `The request ${places[part] ?? part} is not valid${where}: ${first?.message ?? 'see errors'}.`
   return new AppError('invalid', message, { errors })
 }
 
@@ -108,7 +109,7 @@ function fieldErrors(issue: z.core.$ZodIssue): FieldError[] {
 
 /** A JSON pointer (RFC 6901): empty for the whole. */
 function pointerTo(path: readonly PropertyKey[]): string {
-  return path.map(each => `/${String(each).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
+  return path.reduce<string>((pointer, step) => at(pointer, String(step)), '')
 }
 
 /** The JSON pointer (RFC 6901) of the first text, or name, that cannot be stored. Does not recurse over what was sent. */
@@ -121,7 +122,7 @@ function findUnstorable(input: unknown): string | undefined {
       if (key === '__proto__') throw new AppError('malformed_json', 'The request body has a forbidden key: __proto__.')
       const isText = typeof value === 'string'
       if (isStorable(key) && !isContainer(value) && !(isText && !isStorable(value))) continue
-      const pointer = `${next.pointer}/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`
+      const pointer = at(next.pointer, key)
       if (!isStorable(key) || isText) return pointer
       left.push({ value: value as object, pointer })
     }

@@ -2,7 +2,7 @@ import type { Mode, ResourceTypeName } from '../../src/scim/protocol/attributes.
 import { matches as matchesFilter } from '../../src/scim/protocol/evaluate.ts'
 import { parseFilter } from '../../src/scim/protocol/filter.ts'
 import type { Filter } from '../../src/scim/protocol/filter.ts'
-import type { ScimResource } from '../../src/scim/protocol/value.ts'
+import type { ScimResource } from '../../src/scim/protocol/reading.ts'
 
 /**
  * Whether a resource, as the client sees it, matches a filter: what SQL must answer too. PATCH evaluates its value

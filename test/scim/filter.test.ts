@@ -3,7 +3,7 @@ import t from 'tap'
 import { AppError } from '../../src/errors.ts'
 import { parseFilter, parsePath, printFilter } from '../../src/scim/protocol/filter.ts'
 import type { Filter } from '../../src/scim/protocol/filter.ts'
-import { sameJson } from '../../src/scim/protocol/patch.ts'
+import { sameJson } from '../../src/scim/protocol/patch/add.ts'
 
 /** The tree without offsets, which say where things stood and not what they mean. */
 function meaning(filter: Filter): unknown {

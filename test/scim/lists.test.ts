@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { sql } from 'kysely'
 import t from 'tap'
-import { printFilter, type Filter } from '../../src/scim/protocol/filter.ts'
+import { printFilter } from '../../src/scim/protocol/filter.ts'
+import type { Filter } from '../../src/scim/protocol/filter.ts'
 import { makeDirectory, USER, type Json, type TestDirectory } from '../helpers/scim.ts'
 import { matches } from '../helpers/scim-evaluator.ts'
 

@@ -3,8 +3,8 @@ import t from 'tap'
 import { ENTERPRISE_SCHEMA, GROUP_SCHEMA, USER_SCHEMA } from '../../src/scim/protocol/attributes.ts'
 import type { Mode, ResourceTypeName } from '../../src/scim/protocol/attributes.ts'
 import { keepsDocument, project, readProjection, returnsAttribute } from '../../src/scim/protocol/projection.ts'
+import { areResourceIds, isResourceId } from '../../src/scim/protocol/resource-id.ts'
 import { fromRow, readResource, toGroupRow, toUserRow } from '../../src/scim/protocol/resource.ts'
-import { areResourceIds, isResourceId } from '../../src/scim/protocol/value.ts'
 
 const user = (rest: object = {}): object => ({ schemas: [USER_SCHEMA], userName: 'ann@example.com', ...rest })
 

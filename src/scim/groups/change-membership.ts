@@ -1,13 +1,14 @@
 import { sql, type RawBuilder } from 'kysely'
 import { prepared, type Params } from '../../db/prepared.ts'
+import type { IfMatch } from '../protocol/conditions.ts'
+import type { MembershipChanges, MembershipTarget } from '../protocol/membership-values.ts'
+import type { Leniency, MembershipTypes } from '../protocol/reading.ts'
+import { isResourceId } from '../protocol/resource-id.ts'
 import type { GroupAnswer, StoredRow } from '../protocol/serialize.ts'
 import { allowed, callerKey, firstRow } from '../storage/credential.ts'
 import { groupUpdatedSql } from './group-entry.ts'
 import { inGroup, type GroupKey } from './memberships.ts'
-import type { MembershipChanges, MembershipTarget } from '../protocol/membership-values.ts'
-import { isResourceId, type Leniency, type MembershipTypes } from '../protocol/value.ts'
 import { leniencyText, type Context } from '../storage/write.ts'
-import type { IfMatch } from '../protocol/conditions.ts'
 
 /**
  * One person who joins or leaves a group that gives no access: what a sync does all day, with nothing in the statement for

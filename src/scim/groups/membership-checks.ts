@@ -4,7 +4,8 @@ import { prepared, type Params } from '../../db/prepared.ts'
 import type { CallerKey } from '../storage/credential.ts'
 import { heldLateral, type GroupKey } from './memberships.ts'
 import type { MembershipTarget } from '../protocol/membership-values.ts'
-import { isResourceId, joinResourceIds, type MembershipType, type MembershipTypes } from '../protocol/value.ts'
+import type { MembershipType, MembershipTypes } from '../protocol/reading.ts'
+import { isResourceId, joinResourceIds } from '../protocol/resource-id.ts'
 import { retryOnConflict } from '../storage/write.ts'
 
 /**

@@ -2,9 +2,9 @@ import { sql, type RawBuilder } from 'kysely'
 import type { Db, Trx } from '../../db/database.ts'
 import type { Params } from '../../db/prepared.ts'
 import { AppError } from '../../errors.ts'
+import { isResourceId, joinResourceIds } from '../protocol/resource-id.ts'
 import type { MemberIds } from '../protocol/serialize.ts'
 import type { Caller, CallerKey } from '../storage/credential.ts'
-import { isResourceId, joinResourceIds } from '../protocol/value.ts'
 
 /** Members of groups in SQL: found, locked, told apart, and followed to the members of the workspace behind them. */
 

@@ -1,13 +1,13 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { AppError } from '../../errors.ts'
-import { serializeList } from '../protocol/serialize.ts'
 import type { Mode } from '../protocol/attributes.ts'
+import { DEFAULT_COUNT, MAX_COUNT } from '../protocol/list-query.ts'
+import { MAX_BULK_OPERATIONS, resourceTypeResources, schemaResources } from '../protocol/schemas.ts'
+import type { DiscoveryResource } from '../protocol/schemas.ts'
+import { serializeList } from '../protocol/serialize.ts'
 import { requireLiveCredential } from '../storage/credential.ts'
 import { CURSOR_SECONDS } from '../lists/cursor.ts'
-import { MAX_COUNT, DEFAULT_COUNT } from '../protocol/list-query.ts'
 import { baseUrlOf, callerOf, serve, type ScimOptions } from './serve.ts'
-import { resourceTypeResources, schemaResources, type DiscoveryResource } from '../protocol/schemas.ts'
-import { MAX_BULK_OPERATIONS } from '../protocol/schemas.ts'
 
 /**
  * What clients can find out (RFC 7644 §4), written from the attribute table and the limits in force, so that it cannot say

@@ -1,11 +1,12 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { groupEtag, groupSlices, serializeGroup, locationOf, type GroupAnswer } from '../protocol/serialize.ts'
 import { isCurrent, readIfMatch } from '../protocol/conditions.ts'
+import { readListQuery } from '../protocol/list-query.ts'
+import { readPatch } from '../protocol/patch/message.ts'
+import { returnsAttribute } from '../protocol/projection.ts'
+import { groupEtag, groupSlices, locationOf, serializeGroup } from '../protocol/serialize.ts'
+import type { GroupAnswer } from '../protocol/serialize.ts'
 import { createGroup, deleteGroup, getGroup, patchGroup, replaceGroup } from '../groups/groups.ts'
 import { listAnswer } from '../lists/list-answer.ts'
-import { readPatch } from '../protocol/patch.ts'
-import { returnsAttribute } from '../protocol/projection.ts'
-import { readListQuery } from '../protocol/list-query.ts'
 import {
   asBatch,
   callerOf,

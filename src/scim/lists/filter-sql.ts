@@ -5,7 +5,7 @@ import type { Attribute, AttributePath, Mode, ResourceTypeName } from '../protoc
 import { filterFault, findFiltered, readComparand } from '../protocol/comparison.ts'
 import type { Comparand, FilterReading } from '../protocol/comparison.ts'
 import type { Comparison, Filter, Operator, Presence, ValueFilter } from '../protocol/filter.ts'
-import type { Leniency } from '../protocol/value.ts'
+import type { Leniency } from '../protocol/reading.ts'
 
 /**
  * Filters as SQL conditions, by the rules of `comparison.ts`. Names come from the attribute table, everything that a

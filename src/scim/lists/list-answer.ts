@@ -1,12 +1,12 @@
 import type { WorkClass } from '../../db/work-class.ts'
 import type { SecretBox } from '../../secret-box.ts'
-import { serializeGroup, serializeList, serializeUser } from '../protocol/serialize.ts'
 import type { ResourceTypeName } from '../protocol/attributes.ts'
+import type { ListQuery } from '../protocol/list-query.ts'
+import { readProjection, returnsAttribute } from '../protocol/projection.ts'
+import { queryOfType } from '../protocol/query-of-type.ts'
+import { serializeGroup, serializeList, serializeUser } from '../protocol/serialize.ts'
 import { openCursor, sealCursor, type Position } from './cursor.ts'
 import { listGroups, listUsers, type Anchors, type PageQuery } from './list.ts'
-import { readProjection, returnsAttribute } from '../protocol/projection.ts'
-import type { ListQuery } from '../protocol/list-query.ts'
-import { queryOfType } from '../protocol/query-of-type.ts'
 import type { Context } from '../storage/write.ts'
 
 export interface ListContext extends Pick<Context, 'db' | 'caller' | 'baseUrl'> {

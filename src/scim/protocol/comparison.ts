@@ -2,7 +2,7 @@ import { AppError } from '../../errors.ts'
 import { findAttribute, findUnqualified, isStorable } from './attributes.ts'
 import type { Attribute, AttributePath, Mode, ResourceTypeName } from './attributes.ts'
 import type { Comparison, Operator } from './filter.ts'
-import type { Leniency, LeniencyName } from './value.ts'
+import type { Leniency, LeniencyName } from './reading.ts'
 
 /**
  * What a comparison of a filter asks of an attribute, decided once for SQL and for values in memory (RFC 7644

@@ -3,8 +3,8 @@ import type { Attribute, ResourceTypeName } from './attributes.ts'
 import { filterFault, findFiltered, readComparand } from './comparison.ts'
 import type { Comparand, FilterReading } from './comparison.ts'
 import type { Comparison, Filter, Operator } from './filter.ts'
-import { isObject } from './value.ts'
-import type { ScimResource } from './value.ts'
+import { isObject } from './reading.ts'
+import type { ScimResource } from './reading.ts'
 
 /** Filters over values in memory. The rules are those of `comparison.ts`, which SQL follows as well. */
 

@@ -1,6 +1,8 @@
 import { AppError } from '../../errors.ts'
+import { at } from '../../json-pointer.ts'
 import type { Mode } from './attributes.ts'
-import { at, isObject, MAX_LENIENCIES, namesSchema, type Leniency } from './value.ts'
+import { isObject, MAX_LENIENCIES, namesSchema } from './reading.ts'
+import type { Leniency } from './reading.ts'
 
 /** What a list request asks (RFC 7644 §3.4.2), from the query of a GET or the body of a `.search`. */
 export interface ListQuery {

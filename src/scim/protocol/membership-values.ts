@@ -1,9 +1,11 @@
+import { at } from '../../json-pointer.ts'
 import { inStretches } from '../../turns.ts'
 import { findSubAttribute, isStorable, resourceTypes } from './attributes.ts'
 import type { Attribute } from './attributes.ts'
 import type { Filter } from './filter.ts'
-import { allow, allowUnknown, at, invalid, isObject, listValues, printable, refuse } from './value.ts'
-import type { MembershipType, Place, Reading } from './value.ts'
+import { allow, allowUnknown, isObject, printable, refuse } from './reading.ts'
+import type { MembershipType, Place, Reading } from './reading.ts'
+import { invalid, listValues } from './value.ts'
 
 /**
  * Members of a group never stand in the resource: a group of a hundred thousand is changed by sets of ids, and nothing

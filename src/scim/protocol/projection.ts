@@ -1,7 +1,8 @@
 import { findAttribute, resourceTypes } from './attributes.ts'
 import type { Attribute, AttributePath, Mode, ResourceTypeName } from './attributes.ts'
-import { allow, isExtensionName, isObject, printable, refuse } from './value.ts'
-import type { Leniency, Reading, ScimResource } from './value.ts'
+import { isExtensionName } from './names.ts'
+import { allow, isObject, printable, refuse } from './reading.ts'
+import type { Leniency, Reading, ScimResource } from './reading.ts'
 
 /**
  * What `attributes` and `excludedAttributes` leave of an answer (RFC 7644 §3.4.2.5, §3.9). Without either there is no

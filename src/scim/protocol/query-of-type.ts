@@ -1,5 +1,7 @@
-import { findAttribute, type ResourceTypeName } from './attributes.ts'
-import { parseFilter, printFilter, type Filter } from './filter.ts'
+import { findAttribute } from './attributes.ts'
+import type { ResourceTypeName } from './attributes.ts'
+import { parseFilter, printFilter } from './filter.ts'
+import type { Filter } from './filter.ts'
 import type { ListQuery } from './list-query.ts'
 
 type Part = Pick<ListQuery, 'filter' | 'sortBy' | 'attributes' | 'excludedAttributes'>

@@ -1,11 +1,13 @@
 import { AppError } from '../../errors.ts'
+import { at } from '../../json-pointer.ts'
 import { foldKey, resourceTypes } from './attributes.ts'
 import type { Mode, ResourceTypeName } from './attributes.ts'
 import { readManyMembershipIds, readMembershipIds } from './membership-values.ts'
-import { putPath } from './patch.ts'
-import { allow, allowUnknown, at, givenTwice, isExtensionName, isObject, isRelation, legacySchemas } from './value.ts'
-import { MAX_VALUES, printable, readValue, refuse, resolveName, withSchemas } from './value.ts'
-import type { Leniency, MembershipTypes, Place, Reading, ScimResource } from './value.ts'
+import { isExtensionName, legacySchemas, resolveName, withSchemas } from './names.ts'
+import { putPath } from './patch/apply.ts'
+import { allow, allowUnknown, givenTwice, isObject, printable, refuse } from './reading.ts'
+import type { Leniency, MembershipTypes, Place, Reading, ScimResource } from './reading.ts'
+import { isRelation, MAX_VALUES, readValue } from './value.ts'
 
 /** Whole resources: what POST and PUT send, and how they are stored. */
 

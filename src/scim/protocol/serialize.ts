@@ -1,6 +1,7 @@
 import { crc32 } from 'node:zlib'
 import type { ResourceTypeName } from './attributes.ts'
-import { keepsDocument, project, returnsAttribute, type Projection } from './projection.ts'
+import { keepsDocument, project, returnsAttribute } from './projection.ts'
+import type { Projection } from './projection.ts'
 import { fromRow } from './resource.ts'
 
 /**

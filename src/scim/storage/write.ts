@@ -1,7 +1,7 @@
 import { isUniqueViolation, retryDeadlocks, type Db } from '../../db/database.ts'
 import { AppError } from '../../errors.ts'
 import type { Caller } from './credential.ts'
-import type { Leniency } from '../protocol/value.ts'
+import type { Leniency } from '../protocol/reading.ts'
 
 /** What writes of users and of groups share. */
 

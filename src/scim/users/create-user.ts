@@ -3,15 +3,16 @@ import { accessHistoryOfNew, recomputeAccess } from '../../access/derivation/acc
 import type { Trx } from '../../db/database.ts'
 import { prepared, type Params } from '../../db/prepared.ts'
 import { uuid7 } from '../../uuid7.ts'
+import type { Leniency, ScimResource } from '../protocol/reading.ts'
+import { toUserRow } from '../protocol/resource.ts'
+import type { UserRow } from '../protocol/resource.ts'
 import type { UserAnswer } from '../protocol/serialize.ts'
 import { allowed, callerKey, firstRow, type CallerKey } from '../storage/credential.ts'
 import { countSql } from '../storage/counters.ts'
 import { withOwnerLock } from './with-owner-lock.ts'
 import { profileOf } from './profile.ts'
-import { toUserRow, type UserRow } from '../protocol/resource.ts'
 import { entryCte, followedColumns, historyCtes, memberCtes, userEntrySql, type ProfileValues } from './user-member.ts'
 import { userNameTaken } from './users.ts'
-import type { Leniency, ScimResource } from '../protocol/value.ts'
 import { leniencyText, retryOnConflict, type Context } from '../storage/write.ts'
 
 interface CreateValues extends CallerKey, ProfileValues, Omit<UserRow, 'active'> {

@@ -9,7 +9,8 @@ import { countSql } from '../storage/counters.ts'
 import { userEntrySql } from './user-member.ts'
 import { isUser, noUser } from './users.ts'
 import { leniencyText, type Context } from '../storage/write.ts'
-import { versionConflict, type IfMatch } from '../protocol/conditions.ts'
+import { versionConflict } from '../protocol/conditions.ts'
+import type { IfMatch } from '../protocol/conditions.ts'
 
 type UserToDelete = CallerKey & { id: string }
 

@@ -1,5 +1,7 @@
 import { parseEmail } from '../../members/email.ts'
-import { isObject, isPrimary, type ScimResource } from '../protocol/value.ts'
+import { isObject } from '../protocol/reading.ts'
+import type { ScimResource } from '../protocol/reading.ts'
+import { isPrimary } from '../protocol/value.ts'
 
 /** What a member takes over from the user that the directory sent. */
 export interface Profile {

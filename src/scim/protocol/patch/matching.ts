@@ -1,0 +1,95 @@
+import { findSubAttribute } from '../attributes.ts'
+import type { Attribute } from '../attributes.ts'
+import { matchesEntry } from '../evaluate.ts'
+import type { Filter } from '../filter.ts'
+import { allow, isObject, refuse } from '../reading.ts'
+import type { Place, ScimResource } from '../reading.ts'
+import { readSingle, unwrap } from '../value.ts'
+import { settle, untouched } from './add.ts'
+import { asArray, ignoreRemoveValue, isClearing, missTarget, noTarget, withAttribute } from './edit.ts'
+import type { Edit } from './edit.ts'
+import { editSub } from './replace.ts'
+
+/** Operations on the values that a filter in the path selects. */
+
+export interface MatchingEdit extends Edit {
+  filter: Filter
+  sub: Attribute | undefined
+}
+
+/** The values that the filter in the brackets of a path selects. */
+export function editMatching(attribute: Attribute, current: unknown, edit: MatchingEdit): unknown {
+  const { filter, run } = edit
+  const selects = (entry: unknown) =>
+    matchesEntry(filter, entry, { attribute, mode: run.mode, leniencies: run.leniencies })
+  // Once without a value, for the faults of the filter.
+  selects({})
+  const entries = asArray(current).map(entry => ({ entry, touched: selects(entry) }))
+  if (!entries.some(({ touched }) => touched)) return createMatching(attribute, asArray(current), edit)
+  const edited = entries.map(({ entry, touched }) => ({
+    entry: touched ? editEntry(attribute, entry, edit) : entry,
+    touched,
+  }))
+  return settle(
+    attribute,
+    edited.filter(({ entry }) => entry !== undefined),
+    edit,
+  )
+}
+
+/** One selected value; undefined when it goes. */
+export function editEntry(attribute: Attribute, entry: unknown, edit: MatchingEdit): unknown {
+  const { op, sub, run, pointer } = edit
+  const before = isObject(entry) ? entry : {}
+  if (sub !== undefined) return editSub(sub, before, edit)
+  if (op === 'remove') {
+    ignoreRemoveValue(edit)
+    return undefined
+  }
+  const value = oneValue(attribute, edit)
+  if (isClearing(attribute, value, edit)) return undefined
+  const read = readSingle(attribute, value, { reading: run, pointer })
+  // A bare string says nothing but the value.
+  return op === 'replace' && isObject(value) ? read : { ...before, ...(isObject(read) ? read : {}) }
+}
+
+/** The value for a path in brackets; Entra puts it into an array. */
+export function oneValue(attribute: Attribute, { value, run, pointer }: Edit): unknown {
+  return unwrap({ ...attribute, multiValued: false }, value, { reading: run, pointer })
+}
+
+/**
+ * A filter that selects nothing has no target (RFC 7644 §3.5.2.3). Entra sends it all the same to give a user a first
+ * telephone number, so tolerant mode makes the value that the filter describes, never as the primary one.
+ */
+export function createMatching(attribute: Attribute, entries: readonly unknown[], edit: MatchingEdit): unknown {
+  const { op, sub, run, pointer } = edit
+  const unchanged = entries.length === 0 ? undefined : entries
+  const value = op === 'remove' ? undefined : oneValue(sub ?? attribute, edit)
+  if (op === 'remove' || value === null || value === '') {
+    missTarget(attribute, edit)
+    return unchanged
+  }
+  const place: Place = { reading: run, pointer }
+  const template = describedBy(edit.filter, attribute, place)
+  if (template === undefined) throw refuse(noTarget(attribute.name, edit.pathPointer))
+  allow(run, 'target_created', noTarget(attribute.name, edit.pathPointer))
+  const read = readSingle(sub ?? attribute, value, place)
+  const entry =
+    sub === undefined ? { ...template, ...(isObject(read) ? read : {}) } : withAttribute(template, sub.name, read)
+  return settle(attribute, [...untouched(entries), { entry, touched: true }], edit)
+}
+
+/** The value that `a eq "x" and b eq "y"` describes; undefined for filters that describe none. */
+export function describedBy(filter: Filter, attribute: Attribute, place: Place): ScimResource | undefined {
+  if (filter.kind === 'and') {
+    return filter.operands.reduce<ScimResource | undefined>((described, operand) => {
+      const part = describedBy(operand, attribute, place)
+      return described && part && { ...described, ...part }
+    }, {})
+  }
+  if (filter.kind !== 'compare' || filter.operator !== 'eq' || filter.value === null) return undefined
+  const sub = findSubAttribute(attribute, filter.attribute)
+  if (sub === undefined) return undefined
+  return sub.name === 'primary' ? {} : { [sub.name]: readSingle(sub, filter.value, place) }
+}

@@ -1,0 +1,92 @@
+import { at } from '../../../json-pointer.ts'
+import { findSubAttribute } from '../attributes.ts'
+import type { Attribute } from '../attributes.ts'
+import { allowUnknown, isObject } from '../reading.ts'
+import type { Place, ScimResource } from '../reading.ts'
+import { asComplex, readSingle, readValue, unwrap } from '../value.ts'
+import { addEntries } from './add.ts'
+import { asArray, clear, followReference, invalidPath, isClearing, withAttribute } from './edit.ts'
+import type { Edit } from './edit.ts'
+import { removeAttribute } from './remove.ts'
+
+/** One operation on one attribute. */
+
+/** Edits the attribute at the end of the chain, making the complex values on the way. */
+export function editChain(resource: ScimResource, chain: readonly Attribute[], edit: Edit): ScimResource {
+  const [first, sub] = chain
+  if (first?.multiValued === true && sub !== undefined) {
+    return editAt(resource, [], { attribute: first, change: current => editSubOfAll(sub, current, edit) })
+  }
+  const attribute = chain.at(-1)
+  if (attribute === undefined) return resource
+  return editAt(resource, chain.slice(0, -1), { attribute, change: current => editAttribute(attribute, current, edit) })
+}
+
+export interface Target {
+  attribute: Attribute
+  change: (current: unknown) => unknown
+}
+
+export function editAt(container: ScimResource, parents: readonly Attribute[], target: Target): ScimResource {
+  const [parent, ...rest] = parents
+  if (parent === undefined) {
+    return withAttribute(container, target.attribute.name, target.change(container[target.attribute.name]))
+  }
+  const current = container[parent.name]
+  const before = isObject(current) ? current : {}
+  return withAttribute(container, parent.name, followReference(before, editAt(before, rest, target)))
+}
+
+/** All of an attribute. */
+export function editAttribute(attribute: Attribute, current: unknown, edit: Edit): unknown {
+  if (edit.op === 'remove') return removeAttribute(attribute, current, edit)
+  const place: Place = { reading: edit.run, pointer: edit.pointer }
+  if (attribute.multiValued) {
+    const read = readValue(attribute, edit.value, place)
+    return edit.op === 'add' ? addEntries(attribute, current, { added: read, edit }) : read
+  }
+  const value = unwrap(attribute, edit.value, place)
+  if (isClearing(attribute, value, edit)) return clear(attribute, { code: 'scim_invalid_value', pointer: edit.pointer })
+  if (attribute.type !== 'complex') return readSingle(attribute, value, place)
+  const isWhole = typeof value === 'string' || (edit.op === 'replace' && edit.run.mode === 'strict')
+  return isWhole ? readSingle(attribute, value, place) : mergeComplex(attribute, current, { ...edit, value })
+}
+
+export function mergeComplex(attribute: Attribute, current: unknown, edit: Edit): unknown {
+  const { run, pointer } = edit
+  const before = isObject(current) ? current : {}
+  const sent = asComplex(attribute, edit.value, { reading: run, pointer })
+  let merged = before
+  for (const [key, value] of Object.entries(sent)) {
+    const sub = findSubAttribute(attribute, key)
+    const inner = at(pointer, key)
+    if (sub === undefined) allowUnknown(`${attribute.name}.${key}`, { reading: run, pointer: inner })
+    else if (sub.mutability !== 'readOnly') {
+      merged = withAttribute(merged, sub.name, editAttribute(sub, merged[sub.name], { ...edit, value, pointer: inner }))
+    }
+  }
+  return followReference(before, merged)
+}
+
+/** `emails.display`: a sub-attribute of every value. It can be removed, but no one value fits them all. */
+export function editSubOfAll(sub: Attribute, current: unknown, edit: Edit): unknown {
+  if (edit.op !== 'remove') {
+    throw invalidPath(`Say which value is meant, as in emails[type eq "work"].${sub.name}.`, edit.pathPointer)
+  }
+  const left = asArray(current)
+    .map(entry => editSub(sub, isObject(entry) ? entry : {}, edit))
+    .filter(entry => entry !== undefined)
+  return left.length === 0 ? undefined : left
+}
+
+export function editSub(sub: Attribute, entry: ScimResource, edit: Edit): ScimResource | undefined {
+  const after = withAttribute(entry, sub.name, editAttribute(sub, entry[sub.name], edit))
+  return isHusk(after) && !isHusk(entry) ? undefined : after
+}
+
+export const labels: ReadonlySet<string> = new Set(['type', 'primary', 'display'])
+
+/** Whether an entry only says what it would be for. */
+export function isHusk(entry: ScimResource): boolean {
+  return Object.keys(entry).every(name => labels.has(name))
+}
