@@ -8,6 +8,7 @@ import t from 'tap'
 import { readConfig } from '../src/config.ts'
 import { drawPictures, drawSequence, folder as picturesFolder } from '../tools/pictures.ts'
 import { folder as providersFolder, providerPages } from '../tools/provider-pages.ts'
+import { folder as statementsFolder, statementPages } from '../tools/statement-pages.ts'
 import { createSecretBox } from '../src/secret-box.ts'
 import { uuid7 } from '../src/uuid7.ts'
 import { runSql } from '../tools/admin-sql.ts'
@@ -132,6 +133,14 @@ t.test('the SQL of docs/operating.md returns the key of every sealed value', asy
 
 t.test('docs/providers is what `npm run docs` writes from the guides of the API', async t => {
   for (const [name, page] of providerPages()) t.equal(await readFile(join(providersFolder, name), 'utf8'), page, name)
+})
+
+t.test('docs/sql shows each named statement as the service sends it', async t => {
+  const expected = statementPages()
+  for (const [name, page] of expected) {
+    t.equal(await readFile(join(statementsFolder, name), 'utf8').catch(() => ''), page, `${name}: run \`npm run docs\``)
+  }
+  t.same((await readdir(statementsFolder)).toSorted(), [...expected.keys()].toSorted(), 'no page of a former statement')
 })
 
 t.test('docs/pictures is what `npm run docs` draws from the texts there', async t => {

@@ -13,6 +13,9 @@ import type { Database } from './tables.ts'
 /** The names by which hot statements are sent, by their text. */
 export const statementNames = new Map<string, string>()
 
+/** The parameters of each hot statement, `$1` first, by its name. docs/sql shows them. */
+export const statementParameters = new Map<string, readonly string[]>()
+
 /** A place in a statement that a value of each run takes. */
 export type Params<Values> = { readonly [Key in keyof Values]-?: RawBuilder<Values[Key]> }
 
@@ -52,6 +55,7 @@ export function prepared<Values extends object, Row>(
   const text = compiled.sql.replaceAll(/\$(\d+)/g, (_match, index) => `$${place[Number(index) - 1]}`)
   if ([...statementNames.values()].includes(name)) throw new Error(`Statement name ${name} is taken.`)
   statementNames.set(text, name)
+  statementParameters.set(name, keys.map(String))
   return async (db, values) => {
     const query: CompiledQuery<Row> = { ...compiled, sql: text, parameters: keys.map(key => values[key]) }
     return (await db.executeQuery(query)).rows

@@ -80,7 +80,7 @@ const start = prepared<SessionValues, KnownMember>(
     WITH person AS (
       SELECT id, status, email_key FROM members
        WHERE workspace_id = ${p.workspaceId}::uuid
-         -- Not a join: whatever is known of the tables, both are read by one key.
+         -- Look-ups instead of a join, so that both rows are read by their keys on any statistics.
          AND id = (SELECT member_id FROM identities
                     WHERE workspace_id = ${p.workspaceId}::uuid AND issuer = ${p.issuer}::text
                       AND subject = ${p.subject}::text)

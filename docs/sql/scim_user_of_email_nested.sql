@@ -1,0 +1,147 @@
+-- scim_user_of_email_nested: Finds the one user with an e-mail address.
+--   $1 workspaceId
+--   $2 directoryId
+--   $3 credentialId
+--   $4 withRelation
+--   $5 baseUrl
+--   $6 email
+--   $7 emailType
+--   $8 count
+WITH
+  allowed AS (
+    SELECT
+      workspace_id,
+      directory_id,
+      is_guarded,
+      nests_groups
+    FROM
+      directory_credentials
+    WHERE
+      workspace_id = $1::uuid
+      AND directory_id = $2::uuid
+      AND id = $3::uuid
+      AND enabled
+      AND revoked_at IS NULL
+      AND (
+        expires_at IS NULL
+        OR expires_at > now()
+      )
+  )
+SELECT
+  p.id,
+  p.active,
+  p.version,
+  p.created_at AS "createdAt",
+  p.updated_at AS "updatedAt",
+  p.doc,
+  (
+    WITH RECURSIVE
+      reach AS (
+        SELECT
+          group_id,
+          TRUE AS is_direct
+        FROM
+          scim_group_memberships
+        WHERE
+          workspace_id = $1::uuid
+          AND directory_id = $2::uuid
+          AND user_id = p.id
+          AND $4::boolean
+        UNION
+        SELECT
+          s.group_id,
+          FALSE
+        FROM
+          reach r
+          CROSS JOIN LATERAL (
+            SELECT
+              group_id
+            FROM
+              scim_group_subgroups
+            WHERE
+              workspace_id = $1::uuid
+              AND directory_id = $2::uuid
+              AND subgroup_id = r.group_id
+            OFFSET
+              0
+          ) s
+      )
+    SELECT
+      json_agg(
+        json_build_object(
+          'value',
+          r.group_id,
+          '$ref',
+          $5::text || '/Groups/' || r.group_id,
+          'display',
+          g.display_name,
+          'type',
+          r.type
+        )
+        ORDER BY
+          r.group_id
+      )
+    FROM
+      (
+        SELECT
+          group_id,
+          CASE
+            WHEN bool_or(is_direct) THEN 'direct'
+            ELSE 'indirect'
+          END AS type
+        FROM
+          reach
+        GROUP BY
+          group_id
+        ORDER BY
+          group_id
+        OFFSET
+          0
+      ) r
+      CROSS JOIN LATERAL (
+        SELECT
+          display_name
+        FROM
+          scim_groups
+        WHERE
+          workspace_id = $1::uuid
+          AND directory_id = $2::uuid
+          AND id = r.group_id
+        OFFSET
+          0
+      ) g
+  ) AS groups,
+  a.nests_groups AS "nestsGroups"
+FROM
+  allowed a
+  LEFT JOIN LATERAL (
+    SELECT
+      *
+    FROM
+      (
+        SELECT
+          *
+        FROM
+          scim_users
+        WHERE
+          email_keys @> ARRAY[$6]::TEXT[]
+        OFFSET
+          0
+      ) u
+    WHERE
+      workspace_id = $1::uuid
+      AND directory_id = $2::uuid
+      AND (
+        $7::text IS NULL
+        OR EXISTS (
+          SELECT
+          FROM
+            json_array_elements(u.doc -> 'emails') e
+          WHERE
+            lower(e ->> 'value') = $6::text
+            AND lower(e ->> 'type') = $7::text
+        )
+      )
+  ) p ON TRUE
+LIMIT
+  $8::int + 1;
