@@ -42,7 +42,7 @@ export function proofsOf(row: Row, sentences: readonly Sentence[]): Sentence[] {
   return [...sentences.filter(sentence => idsOf(sentence).includes(row.id)), ...named]
 }
 
-/** The page with its marked part written anew; the rest, which is about sign-in, is written by hand. */
+/** Returns the page with its marked part generated. The rest, about sign-in, is written by hand. */
 export function writePage(page: string): string {
   const sentences = readSentences()
   const [before] = page.split(begin)

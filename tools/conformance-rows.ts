@@ -11,7 +11,7 @@ export interface Row {
   here: 'pass' | 'deviation' | 'not offered'
   /** Why not, or what to know. */
   note?: string
-  /** Sentences of tests that stand elsewhere, with ids of their own or none. */
+  /** Names of tests in other files. */
   heldBy?: readonly string[]
 }
 
@@ -29,8 +29,8 @@ const positions = 'startIndex is exact on every page, warm or cold, and after re
 const cursors = 'cursors walk a list once, whatever comes and goes, with and without a filter or an order'
 const bulkResults =
   'each operation has its result: method, bulkId, location, version and status, and an error where it failed'
-const dialects = 'what Entra, Okta and others send is accepted, recorded, and refused when strict'
-const memberForms = 'operations on members become sets of ids, whatever their form'
+const dialects = 'a tolerant directory accepts and records what Entra, Okta and others send; a strict one refuses it'
+const memberForms = 'operations on members become sets of ids in every form'
 const groupLife = 'a group is created with members, changed by sets, replaced, renamed and deleted'
 const activityLog = 'what is refused stands in the activity log with the rule that was broken, and names nobody'
 const tooMuch = 'a directory that asks too much at once is told when to go on, in SCIM words'
@@ -127,7 +127,7 @@ export const profiles: readonly Profile[] = [
         level: 'M',
         asks: 'PATCH of every resource that can be changed',
         here: 'pass',
-        heldBy: ['each operation does to each kind of target what RFC 7644 says', groupLife],
+        heldBy: ['each operation edits each kind of target as RFC 7644 says', groupLife],
       },
       {
         id: 'IP-15',
@@ -149,7 +149,7 @@ export const profiles: readonly Profile[] = [
         asks: '`replace` of a complex attribute drops what is not sent, `add` keeps it',
         here: 'pass',
         note: 'tolerant keeps it, as RFC 7644 section 3.5.2.3 has it',
-        heldBy: ['strict replaces a complex attribute whole, as the interoperability profile wants'],
+        heldBy: ['strict mode replaces a complex attribute as a whole, as the interoperability profile requires'],
       },
       {
         id: 'IP-18',
@@ -163,12 +163,12 @@ export const profiles: readonly Profile[] = [
         asks: 'a path that filters may have to end in a sub-attribute',
         here: 'pass',
         note: 'it need not: whole values are changed, too',
-        heldBy: ['each operation does to each kind of target what RFC 7644 says', memberForms],
+        heldBy: ['each operation edits each kind of target as RFC 7644 says', memberForms],
       },
       {
         id: 'IP-20',
         level: 'M',
-        asks: 'PATCH deletes nobody: whoever is inactive can be read and is listed',
+        asks: 'PATCH never deletes: an inactive user can be read and is listed',
         here: 'pass',
       },
       {
@@ -341,7 +341,7 @@ export const profiles: readonly Profile[] = [
         asks: 'errors without internals; tokens expire; replay is refused',
         here: 'deviation',
         note: 'directory tokens expire where the admin says so; there is no assertion to replay',
-        heldBy: ['whatever JSON is sent is read or refused with a SCIM code; what was read is read again unchanged'],
+        heldBy: ['any JSON is read or refused with a SCIM code, and a resource that was read is read again unchanged'],
       },
       {
         id: 'AL-26',
@@ -444,9 +444,9 @@ export const profiles: readonly Profile[] = [
         here: 'pass',
         note: 'tolerant makes the value that a filter describes, which Entra ID relies on, and removes nothing where nothing is selected',
         heldBy: [
-          'what cannot be done is refused with its code and pointer',
+          'an invalid operation is refused with its code and pointer',
           'a removal that selects nothing: noTarget when strict, no change when tolerant, of members and of values alike',
-          'null, [] and complex values with nothing in them are unassigned; read-only attributes are ignored',
+          'null, [] and empty complex values are unassigned; read-only attributes are ignored',
         ],
       },
       {
@@ -538,7 +538,7 @@ export const profiles: readonly Profile[] = [
         asks: '`""` and null clear',
         here: 'pass',
         note: 'strict takes null alone',
-        heldBy: ['empty text clears when tolerant, and is a value when strict'],
+        heldBy: ['empty text clears an attribute in tolerant mode and is a value in strict mode'],
       },
       {
         id: 'MS-11',
@@ -570,7 +570,7 @@ export const profiles: readonly Profile[] = [
       {
         id: 'MS-14',
         level: 'M',
-        asks: 'values come back as sent',
+        asks: 'values are returned as sent',
         here: 'pass',
         heldBy: ['names come out in canonical spelling and values exactly as sent'],
       },
@@ -589,7 +589,7 @@ export const profiles: readonly Profile[] = [
         level: 'M',
         asks: 'OpenID Connect: code flow, confidential client, multi-tenant authority, certificate',
         here: 'deviation',
-        note: 'each workspace has its own issuer and client; private_key_jwt is offered; a multi-tenant authority is refused, since anybody could be its issuer',
+        note: 'each workspace has its own issuer and client; private_key_jwt is offered; a multi-tenant authority is refused, because every tenant of it could issue tokens',
         heldBy: ['whatever is wrong with an issuer has its code, and the configuration before stays in force'],
       },
       {

@@ -82,7 +82,6 @@ export const pending: readonly string[] = [
   'src/scim/http',
   'src/scim/lists',
   'src/scim/plugin.ts',
-  'src/scim/protocol',
   'src/scim/storage',
   'src/scim/users',
   'src/secret-box.ts',

@@ -88,7 +88,7 @@ t.test(
   },
 )
 
-t.test('folding forgets letter case alone, and folds a part to a part', async t => {
+t.test('folding only ignores letter case, and folds a substring to a substring', async t => {
   t.equal(foldKey('JSmith@EXAMPLE.com'), 'jsmith@example.com')
   t.equal(foldKey('ΟΔΟΣ'), foldKey('οδος'))
   t.not(foldKey('Strasse'), foldKey('Straße'))

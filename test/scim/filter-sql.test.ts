@@ -196,9 +196,9 @@ t.test('filters on groups find members without reading the groups', async t => {
 
 t.test('a filter that makes no sense is refused with the attribute and its offset', async t => {
   const refused: [ResourceTypeName, string, RegExp][] = [
-    ['User', 'title pr and nope eq "x"', /nope is no attribute of a User \(at offset 13\)/],
-    ['Group', 'userName eq "x"', /userName is no attribute of a Group/],
-    ['User', 'password eq "x"', /no attribute/],
+    ['User', 'title pr and nope eq "x"', /nope is not an attribute of User \(at offset 13\)/],
+    ['Group', 'userName eq "x"', /userName is not an attribute of Group/],
+    ['User', 'password eq "x"', /not an attribute/],
     ['User', 'active gt true', /active is a boolean/],
     ['User', 'active eq "maybe"', /true or false/],
     ['User', 'name eq "x"', /sub-attributes/],
@@ -208,7 +208,7 @@ t.test('a filter that makes no sense is refused with the attribute and its offse
     ['User', 'meta.created gt "yesterday"', /date-time such as/],
     ['User', 'meta.location eq "x"', /cannot be filtered/],
     ['User', 'x509Certificates.value gt "x"', /binary/],
-    ['User', 'emails[nope eq "x"]', /nope is no attribute of emails/],
+    ['User', 'emails[nope eq "x"]', /nope is not an attribute of emails/],
     ['User', 'title[value eq "x"]', /brackets/],
   ]
   for (const [type, filter, message] of refused) {

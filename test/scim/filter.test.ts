@@ -45,7 +45,7 @@ t.test('every form of the grammar is read', async t => {
   for (const [text, value] of literals) t.match(parseFilter(`a eq ${text}`), { value }, text)
 })
 
-t.test('a fault is named by its offset and by what was expected', async t => {
+t.test('an invalid filter is refused with its offset and the expected token', async t => {
   const faults: [string, number, RegExp][] = [
     ['', 0, /attribute name/],
     ['userName eq', 11, /value/],
@@ -123,7 +123,7 @@ const { tree } = fc.letrec<{ tree: Filter }>(tie => ({
   ),
 }))
 
-t.test('what is printed is read back as the same tree', async () => {
+t.test('a printed filter parses to the same tree', async () => {
   fc.assert(
     fc.property(tree, filter => {
       const text = printFilter(filter)
@@ -134,7 +134,7 @@ t.test('what is printed is read back as the same tree', async () => {
   )
 })
 
-t.test('any text is either read or refused as a filter, never anything else', async () => {
+t.test('any text is parsed or refused as a filter, and never causes another error', async () => {
   const piece = fc.constantFrom(
     'a',
     ' eq ',

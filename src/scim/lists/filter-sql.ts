@@ -327,7 +327,7 @@ function resourceScope(options: FilterSqlOptions, reading: FilterReading): Scope
   const find = (expression: Comparison | Presence | ValueFilter): Found => {
     const path = findFiltered(options.type, expression.attribute, reading)
     if (path === undefined)
-      throw filterFault(expression, `${expression.attribute} is no attribute of a ${options.type}`)
+      throw filterFault(expression, `${expression.attribute} is not an attribute of ${options.type}`)
     if (isComputed(path.attribute)) throw filterFault(expression, `${expression.attribute} cannot be filtered on`)
     const many = manyValues(path, options.type, inDirectory(options))
     if (many === undefined) {
@@ -349,7 +349,7 @@ function entryScope(many: Many, { reading, options }: Scope): Scope {
   const find = (expression: Comparison | Presence | ValueFilter): Found => {
     const sub = findSubAttribute(many.attribute, expression.attribute)
     if (sub === undefined)
-      throw filterFault(expression, `${expression.attribute} is no attribute of ${many.attribute.name}`)
+      throw filterFault(expression, `${expression.attribute} is not an attribute of ${many.attribute.name}`)
     if (isComputed(sub)) throw filterFault(expression, `${expression.attribute} cannot be filtered on`)
     return { one: many.find(sub) }
   }

@@ -11,7 +11,7 @@ export const ENTERPRISE_SCHEMA = 'urn:ietf:params:scim:schemas:extension:enterpr
 
 export type ResourceTypeName = 'User' | 'Group'
 
-/** Strict refuses what the RFC does not allow; tolerant accepts what identity providers really send, and records it. */
+/** Strict refuses everything that the RFC does not allow. Tolerant accepts what identity providers send and records it. */
 export type Mode = 'tolerant' | 'strict'
 
 export interface Attribute {
@@ -24,14 +24,14 @@ export interface Attribute {
   /** One rule for filters and for uniqueness. Text that is not case-exact compares by `foldKey`. */
   caseExact: boolean
   mutability: 'readOnly' | 'readWrite' | 'immutable'
-  /** `never`: clients send it, and it follows from something else. */
+  /** `never`: clients may send it, but the service derives it and does not return it. */
   returned: 'always' | 'default' | 'never'
   uniqueness: 'none' | 'server'
-  /** Values that clients are told about; others are accepted too (RFC 7643 §7). */
+  /** Suggested values, listed by /Schemas. Other values are accepted too (RFC 7643 §7). */
   canonicalValues?: readonly string[]
   referenceTypes?: readonly string[]
   subAttributes?: readonly Attribute[]
-  /** What an unassigned value stands for; such an attribute cannot be removed. */
+  /** The value that an unassigned attribute represents. An attribute with a default cannot be removed. */
   default?: boolean
   /** In UTF-16 code units; values that an index holds are shorter, so that they fit into one. */
   maxLength: number
@@ -39,7 +39,7 @@ export interface Attribute {
   home?: Home
 }
 
-/** `key` is the folded twin of a column. `computed` is made for each answer, so there is nothing to filter on. */
+/** `key` is the column with the folded text. A `computed` attribute is made for each response and cannot be filtered. */
 export type Home =
   | {
       column: 'id' | 'user_name' | 'display_name' | 'external_id' | 'active' | 'created_at' | 'updated_at'
@@ -60,7 +60,7 @@ export interface ResourceType {
   extensions: readonly Attribute[]
 }
 
-/** An attribute as found by name: itself, the attributes it stands in, and the JSON path to it. */
+/** An attribute found by name, with its parent attributes and the JSON path to it. */
 export interface AttributePath {
   attribute: Attribute
   parents: readonly Attribute[]
@@ -305,7 +305,7 @@ export function findAttribute(type: ResourceTypeName, name: string): AttributePa
   return paths[type].get(name) ?? paths[type].get(name.toLowerCase())
 }
 
-/** Finds what only an extension has by its name without the URN: Entra ID asks for `manager`. */
+/** Finds an attribute of an extension by its name without the URN, as Entra ID sends `manager`. */
 export function findUnqualified(type: ResourceTypeName, name: string): AttributePath | undefined {
   const found = resourceTypes[type].extensions.map(extension => findAttribute(type, `${extension.name}:${name}`))
   return found.find(path => path !== undefined)
@@ -319,21 +319,21 @@ export function findSubAttribute(attribute: Attribute, name: string): Attribute 
   return attribute.subAttributes?.find(sub => sub.name.toLowerCase() === wanted)
 }
 
-/** What a comparison with a complex attribute compares: its `value`, as in `emails co "x"` (RFC 7644 §3.4.2.2). */
+/** The attribute that a comparison reads: for a complex one its `value`, as in `emails co "x"` (RFC 7644 §3.4.2.2). */
 export function comparedAttribute(attribute: Attribute): Attribute | undefined {
   return attribute.type === 'complex' ? findSubAttribute(attribute, 'value') : attribute
 }
 
 /**
- * The form in which text that is not case-exact is compared: lower case by Unicode, whatever the locale, with both small
- * sigmas as one, so that folding a part gives a part of the folded whole. ß stays itself and İ becomes i with a dot
- * above. Keys stored in columns are made by this function alone, never by SQL.
+ * Folds text that is not case-exact for comparison: Unicode lower case, independent of the locale, with both small sigmas as
+ * one so that folding a substring gives a substring of the folded text. ß stays ß, and İ becomes i with a dot above. Only
+ * this function makes the keys that columns store, never SQL.
  */
 export function foldKey(value: string): string {
   return value.toLowerCase().replaceAll('ς', 'σ')
 }
 
-/** Whether Postgres can hold the text: no NUL, no half of a surrogate pair. What it cannot hold matches nothing. */
+/** Reports whether Postgres can store the text: no NUL, no unpaired surrogate. Other text matches nothing. */
 export function isStorable(value: string): boolean {
   return !value.includes('\0') && value.isWellFormed()
 }

@@ -5,11 +5,10 @@ import type { Comparison, Operator } from './filter.ts'
 import type { Leniency, LeniencyName } from './reading.ts'
 
 /**
- * What a comparison of a filter asks of an attribute, decided once for SQL and for values in memory (RFC 7644
- * §3.4.2.2):
+ * The rules of comparison, decided once for SQL and for values in memory (RFC 7644 §3.4.2.2):
  *
  * - A multi-valued attribute matches when any of its values does.
- * - `ne` also holds when the attribute is unassigned: nothing is not the value asked about.
+ * - `ne` also holds when the attribute is unassigned.
  * - `eq null` holds when the attribute is unassigned, `ne null` when it is not. Empty text counts as unassigned for
  *   `pr`, as the RFC wants a "non-empty" value.
  * - Text is ordered by code point, after folding where the attribute is not case-exact.
@@ -17,7 +16,7 @@ import type { Leniency, LeniencyName } from './reading.ts'
  */
 export type Comparand =
   | { kind: 'absent' }
-  /** Text that cannot be stored: equal to nothing, different from everything. */
+  /** Text that Postgres cannot store: equals nothing. */
   | { kind: 'unstorable' }
   | { kind: 'text'; value: string }
   | { kind: 'boolean'; value: boolean }
@@ -44,7 +43,7 @@ export function readComparand(attribute: Attribute, comparison: Comparison, read
   }
   switch (attribute.type) {
     case 'complex':
-      throw fail('has sub-attributes: compare one of them, or use pr')
+      throw fail('is complex. Compare one of its sub-attributes, or use pr')
     case 'boolean':
       if (operator !== 'eq' && operator !== 'ne') throw fail(`is a boolean and cannot be compared by ${operator}`)
       return { kind: 'boolean', value: asBoolean(attribute, comparison, reading) }
@@ -63,7 +62,7 @@ export function readComparand(attribute: Attribute, comparison: Comparison, read
   }
 }
 
-/** The attribute that a filter names; in tolerant mode perhaps without the URN of its extension. */
+/** Finds the attribute that a filter names. In tolerant mode the URN of its extension may be missing. */
 export function findFiltered(type: ResourceTypeName, name: string, reading: FilterReading): AttributePath | undefined {
   const found = findAttribute(type, name)
   if (found !== undefined || reading.mode === 'strict') return found
@@ -72,13 +71,13 @@ export function findFiltered(type: ResourceTypeName, name: string, reading: Filt
   return unqualified
 }
 
-/** A fault in the meaning of a filter, where its grammar is right. */
+/** An error about an attribute or a value of a filter whose grammar is valid. */
 export function filterFault({ offset }: { offset: number }, message: string): AppError {
   return new AppError('scim_invalid_filter', `${message} (at offset ${offset}).`)
 }
 
 function asText(value: string | number | boolean, fail: (rule: string) => AppError): Comparand {
-  if (typeof value !== 'string') throw fail('is text: put the value in double quotes')
+  if (typeof value !== 'string') throw fail('is text. Put the value in double quotes')
   return isStorable(value) ? { kind: 'text', value } : { kind: 'unstorable' }
 }
 
@@ -114,7 +113,7 @@ function readInstant(text: string, operator: Operator): Date | undefined {
   if (Number.isNaN(whole) || !new Date(`${date}T00:00Z`).toISOString().startsWith(date)) return undefined
   const between = /[1-9]/.test(fraction.slice(3))
   const instant = between && (operator === 'ge' || operator === 'lt') ? whole + 1 : whole
-  // An offset can lead out of the years that a date-time can name, where nothing is stored.
+  // An offset can lead out of the years 1 to 9999, where nothing is stored.
   return new Date(Math.min(Math.max(instant, FIRST_INSTANT), LAST_INSTANT))
 }
 

@@ -2,20 +2,20 @@ import { AppError } from '../../errors.ts'
 
 /** Conditional requests (RFC 7644 §3.14, RFC 9110 §13.1). Tags are weak, and compared as such. */
 
-/** A condition of RFC 7644 §3.14: versions of which the resource must have one; null where there is no condition. */
+/** The versions that the resource may have (RFC 7644 §3.14); null without a condition. */
 export type IfMatch = readonly number[] | null
 
 /**
- * The versions that If-Match allows: the number at the start of each of our tags, since what may follow it tells of the
- * answer and not of the resource. A tag that is none of ours allows nothing.
- * @returns null where there is no condition: no header, or `*`
+ * The versions that If-Match allows: the number at the start of each tag, because the rest of a tag describes the
+ * response and not of the resource. A tag that this service did not issue matches no version.
+ * @returns null without a condition: no header, or `*`
  */
 export function readIfMatch(header: string | undefined): IfMatch {
   if (header === undefined || header.trim() === '*') return null
   return header.split(',').map(tag => Number(/^(?:W\/)?"(\d{1,9})(?:-[0-9a-f]+)?"$/.exec(tag.trim())?.[1] ?? -1))
 }
 
-/** Whether the client has what this tag stands for already. */
+/** Reports whether If-None-Match names this entity tag, so that 304 suffices. */
 export function isCurrent(ifNoneMatch: string | undefined, etag: string): boolean {
   if (ifNoneMatch === undefined) return false
   return ifNoneMatch.trim() === '*' || ifNoneMatch.split(',').some(tag => opaque(tag) === opaque(etag))
@@ -26,5 +26,5 @@ function opaque(tag: string): string {
 }
 
 export function versionConflict(): AppError {
-  return new AppError('version_conflict', 'The resource is no longer of the version in If-Match: read it again.')
+  return new AppError('version_conflict', 'The resource has changed since the version in If-Match. Read it again.')
 }

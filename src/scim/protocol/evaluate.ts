@@ -21,7 +21,7 @@ export function matches(
     const path = findFiltered(type, name, reading)
     return path && { attribute: path.attribute, values: collect(resource, path.names) }
   }
-  return evaluate(filter, { find, reading, what: `a ${type}` })
+  return evaluate(filter, { find, reading, what: type })
 }
 
 /**
@@ -48,13 +48,13 @@ interface Found {
 interface Scope {
   find: (name: string) => Found | undefined
   reading: FilterReading
-  /** What has the attributes, for messages. */
+  /** The owner of the attributes, for messages. */
   what: string
 }
 
 function evaluate(filter: Filter, scope: Scope): boolean {
   switch (filter.kind) {
-    // Every operand is looked at, so that a fault is found whatever the values are.
+    // Evaluate every operand so that an invalid one is found for all values.
     case 'and':
       return filter.operands.map(operand => evaluate(operand, scope)).every(Boolean)
     case 'or':
@@ -63,8 +63,9 @@ function evaluate(filter: Filter, scope: Scope): boolean {
       return !evaluate(filter.operand, scope)
     case 'values': {
       const { attribute, values } = get(filter, scope)
-      if (!attribute.multiValued) throw filterFault(filter, `${attribute.name} has one value and takes no brackets`)
-      // Evaluated once without a value for the sake of its faults.
+      if (!attribute.multiValued)
+        throw filterFault(filter, `${attribute.name} has one value, so a filter in brackets does not apply`)
+      // Evaluate once without a value so that an invalid filter fails on an empty attribute too.
       matchesEntry(filter.filter, {}, { attribute, ...scope.reading })
       return values.some(entry => matchesEntry(filter.filter, entry, { attribute, ...scope.reading }))
     }
@@ -87,7 +88,7 @@ function compare(filter: Comparison, scope: Scope): boolean {
 
 function get(filter: { attribute: string; offset: number }, { find, what }: Scope): Found {
   const found = find(filter.attribute)
-  if (found === undefined) throw filterFault(filter, `${filter.attribute} is no attribute of ${what}`)
+  if (found === undefined) throw filterFault(filter, `${filter.attribute} is not an attribute of ${what}`)
   const { attribute } = found
   if (attribute.home !== undefined && 'computed' in attribute.home) {
     throw filterFault(filter, `${filter.attribute} cannot be filtered on`)

@@ -1,8 +1,8 @@
 import { AppError } from '../../errors.ts'
 
 /**
- * Filters (RFC 7644 §3.4.2.2) and PATCH paths (§3.5.2) as trees. Knows the grammar and no attribute: whether a name
- * means something is asked where the tree is used.
+ * Filters (RFC 7644 §3.4.2.2) and PATCH paths (§3.5.2) as trees. Knows the grammar but no attributes: the code that
+ * uses the tree resolves the names.
  */
 
 /** `eq null` asks whether a value is absent, as a null is no value (RFC 7643 §2.5). */
@@ -16,7 +16,7 @@ export interface Comparison {
   attribute: string
   operator: Operator
   value: Literal
-  /** Where the attribute stands in the text, counted from 0, for whoever finds fault with it later. */
+  /** Offset of the attribute in the text, from 0, for error messages. */
   offset: number
 }
 
@@ -112,7 +112,7 @@ interface Reader {
   at: number
   terms: number
   depth: number
-  /** Brackets stand in no other brackets. */
+  /** Inside brackets, which do not nest. */
   bracketed: boolean
   what: 'filter' | 'path'
   code: 'scim_invalid_filter' | 'scim_invalid_path'
@@ -254,9 +254,9 @@ function match(reader: Reader, pattern: RegExp): string | undefined {
   return found
 }
 
-// Says where, never what: the text around may be somebody's address.
+// Names the offset but does not quote the text because it may contain an e-mail address.
 function fault(reader: Reader, expected: string, offset = reader.at, cause?: unknown): AppError {
-  return new AppError(reader.code, `The ${reader.what} has a fault at offset ${offset}: expected ${expected}.`, {
+  return new AppError(reader.code, `The ${reader.what} is not valid at offset ${offset}: expected ${expected}.`, {
     cause,
   })
 }

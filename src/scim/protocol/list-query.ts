@@ -4,7 +4,7 @@ import type { Mode } from './attributes.ts'
 import { isObject, MAX_LENIENCIES, namesSchema } from './reading.ts'
 import type { Leniency } from './reading.ts'
 
-/** What a list request asks (RFC 7644 §3.4.2), from the query of a GET or the body of a `.search`. */
+/** A list request (RFC 7644 §3.4.2): the query of a GET or the body of a `.search`. */
 export interface ListQuery {
   filter?: string
   sortBy?: string
@@ -13,7 +13,7 @@ export interface ListQuery {
   startIndex: number
   /** Resources at most on the page, 0 to 1,000. */
   count: number
-  /** Empty text asks for the first page (RFC 9865 §2); absent where the client pages by index. */
+  /** Empty text means the first page (RFC 9865 §2). Absent when the client pages by index. */
   cursor?: string
   attributes: readonly string[]
   excludedAttributes: readonly string[]
@@ -21,7 +21,7 @@ export interface ListQuery {
 
 export const DEFAULT_COUNT = 100
 export const MAX_COUNT = 1_000
-/** What Postgres takes as an offset, and more than anyone has. */
+/** The largest offset that we pass to Postgres. */
 const MAX_INDEX = 2 ** 31 - 1
 
 const projectionNames = ['attributes', 'excludedAttributes'] as const
@@ -31,14 +31,14 @@ type Name = (typeof listNames)[number]
 const SEARCH_SCHEMA = 'urn:ietf:params:scim:api:messages:2.0:SearchRequest'
 
 /**
- * Reads the query of a GET. A parameter that is not known is recorded, not obeyed: Entra adds flags of its own.
+ * Reads the query of a GET. Unknown parameters are recorded and ignored because Entra adds flags.
  * @throws {AppError} `scim_invalid_value`, `scim_invalid_count`, `scim_invalid_syntax`, naming the parameter
  */
 export function readListQuery(query: unknown, mode: Mode): { query: ListQuery; leniencies: Leniency[] } {
   return readParameters(Object.entries(query as Record<string, unknown>), { known: listNames, mode })
 }
 
-/** The parameters by which an answer of one resource is cut (RFC 7644 §3.9). */
+/** The projection parameters of a request for one resource (RFC 7644 §3.9). */
 export type ProjectionQuery = Pick<ListQuery, 'attributes' | 'excludedAttributes'>
 
 /**
@@ -79,7 +79,7 @@ function readParameters(
     const name = known.find(each => each.toLowerCase() === key.toLowerCase())
     if (name === undefined) {
       if (mode === 'strict')
-        throw fault('scim_invalid_syntax', key.slice(0, 100), `is not known: use ${known.join(', ')}`)
+        throw fault('scim_invalid_syntax', key.slice(0, 100), `is not a known parameter. Use ${known.join(', ')}`)
       if (leniencies.length < MAX_LENIENCIES) leniencies.push({ name: 'attribute_unknown', pointer: at('', key) })
       continue
     }
@@ -91,7 +91,7 @@ function readParameters(
   const sortBy = text(given.sortBy, 'sortBy')
   const cursor = text(given.cursor, 'cursor')
   if (cursor !== undefined && given.startIndex !== undefined) {
-    throw fault('scim_invalid_value', 'startIndex', 'and cursor exclude each other: send one of them')
+    throw fault('scim_invalid_value', 'startIndex', 'and cursor exclude each other. Send only one of them')
   }
   const query: ListQuery = {
     ...(filter !== undefined && filter !== '' && { filter }),
@@ -114,7 +114,7 @@ function isDescending(value: unknown): boolean {
   return order === 'descending'
 }
 
-/** Below 0 is 0 (RFC 7644 §3.4.2.4); what is above the maximum gives shorter pages, except by cursor (RFC 9865 §2.1). */
+/** Negative counts mean 0 (RFC 7644 §3.4.2.4). Counts above the maximum give shorter pages, or an error with a cursor (RFC 9865 §2.1). */
 function readCount(value: unknown, byCursor: boolean): number {
   const count = number(value, 'count', byCursor ? 'scim_invalid_count' : 'scim_invalid_value') ?? DEFAULT_COUNT
   if (byCursor && count > MAX_COUNT) {

@@ -8,28 +8,28 @@ import type { MembershipType, Place, Reading } from './reading.ts'
 import { invalid, listValues } from './value.ts'
 
 /**
- * Members of a group never stand in the resource: a group of a hundred thousand is changed by sets of ids, and nothing
- * reads it to do so.
+ * Memberships are not part of the stored group. Sets of ids change a group, so that no change reads all members of a group
+ * of a hundred thousand.
  */
 
-/** What a body does to the members: the whole new set, or two sets without overlap. */
+/** The change that a body makes to the memberships: the whole new set, or two disjoint sets. */
 export type MembershipChanges = { replace: string[] } | { add: string[]; remove: string[] }
 
 /** One operation on the set. */
 export interface MembershipStep {
   op: 'add' | 'remove' | 'replace'
   ids: readonly string[]
-  /** Pointer to the filter that the ids are of. */
+  /** Pointer to the filter that named the ids. */
   filterAt?: string
 }
 
-/** A filter, and the members that it selects if they are there. */
+/** A filter and the members that it selects if they are in the group. */
 export interface MembershipTarget {
   pointer: string
   ids: readonly string[]
 }
 
-/** At most so many members in one value. */
+/** Most members in one value. */
 export const MAX_MEMBERSHIPS = 200_000
 
 const members = membersAttribute()
@@ -42,8 +42,8 @@ function membersAttribute(): Attribute {
 
 /**
  * Reads the ids of members: `[{ "value": id }]`, and in tolerant mode a single object or bare ids. Null and an empty
- * array are no members. What else a member says ($ref, type, display) follows from its id: what it says that it is, is
- * noted in `kinds`, for whoever has the database.
+ * array mean no members. The id decides `$ref`, `type` and `display`, so they are not stored. A claimed type goes into
+ * `kinds`, and the statement that writes the membership verifies it.
  * @returns each id once, in the order sent
  * @throws {AppError} `scim_invalid_value` for a member without an id, or more than 200,000 of them
  */
@@ -53,7 +53,7 @@ export function readMembershipIds(value: unknown, place: Place): string[] {
   return [...ids]
 }
 
-/** The same in stretches, between which other requests have their turn: a whole group may have 200,000 members. */
+/** As `readMembershipIds`, in stretches so that other requests run in between: a group may have 200,000 members. */
 export async function readManyMembershipIds(value: unknown, place: Place): Promise<string[]> {
   const { ids, steps } = readingOfIds(value, place)
   await inStretches(steps)
@@ -67,7 +67,7 @@ function readingOfIds(value: unknown, place: Place): { ids: Set<string>; steps: 
 
 function* nothing(): Generator<void, void> {}
 
-/** Members that are read between two looks at the clock. */
+/** Members read before the clock is checked again. */
 const STEP_MEMBERS = 1_000
 
 function* addIds(ids: Set<string>, value: unknown, place: Place): Generator<void, void> {
@@ -90,7 +90,7 @@ function* addIds(ids: Set<string>, value: unknown, place: Place): Generator<void
 
 const known = new Set(members.subAttributes?.map(({ name }) => name))
 
-/** Whether there is nothing to say about a member: it has no other keys, and what it says of itself may be so. */
+/** Reports whether a member has only known keys and a plausible type. */
 function isPlain(entry: Record<string, unknown>, { id, reading }: { id: string; reading: Reading }): boolean {
   for (const key in entry) if (!known.has(key)) return false
   return checkKind(entry, { id, reading }) === undefined
@@ -103,7 +103,7 @@ interface Contradiction {
   message: string
 }
 
-/** Where a member speaks of another one than its id does. What may be so is noted. */
+/** Finds a `type` or `$ref` that contradicts the id. Records a claim that only the database can verify. */
 function checkKind(
   { type, $ref }: Record<string, unknown>,
   { id, reading }: { id: string; reading: Reading },
@@ -111,17 +111,17 @@ function checkKind(
   const isTyped = type !== undefined && type !== null
   const isReferred = $ref !== undefined && $ref !== null && $ref !== ''
   if (!isTyped && !isReferred) return undefined
-  // As a sync says it of tens of thousands.
+  // The fast path: a sync sends tens of thousands of these.
   if ((type === 'User' || type === 'Group') && !isReferred && reading.kinds?.known.size === 0) {
     reading.kinds.said[type].add(id)
     return undefined
   }
   const possible = memberKinds.filter(each => !isTyped || type === each)
   if (possible.length === 0)
-    return { key: 'type', message: `The type of a member is User or Group, not ${shown(type)}.` }
+    return { key: 'type', message: `The type of a member must be User or Group, not ${shown(type)}.` }
   const kind = isReferred ? possible.find(each => refersTo($ref, `${each}s/${id}`)) : possible[0]
   if (kind === undefined) {
-    const message = `The $ref of a member is the URL of the ${possible.join(' or ')} in value, not ${shown($ref)}.`
+    const message = `The $ref of a member must be the URL of the ${possible.join(' or ')} in value, not ${shown($ref)}.`
     return { key: '$ref', message }
   }
   const actual = reading.kinds?.known.get(id)
@@ -137,7 +137,7 @@ function refersTo($ref: unknown, end: string): boolean {
   return typeof $ref === 'string' && $ref.endsWith(end)
 }
 
-/** The end of what is long: that of a URL says which resource it is of. */
+/** Shortens text from the left because the end of a URL names the resource. */
 function shown(value: unknown): string {
   const text = typeof value === 'string' ? value : JSON.stringify(value)
   return printable(text.length > 100 ? `...${text.slice(-97)}` : text)
@@ -159,7 +159,7 @@ function readMemberId(entry: unknown, place: Place): string {
   }
   const { value: id } = named
   if (typeof id !== 'string' || id === '')
-    throw invalid(members, at(pointer, 'value'), 'need the id of a user or group as value')
+    throw invalid(members, at(pointer, 'value'), 'need the id of a user or group in value')
   const contradiction = checkKind(named, { id, reading })
   if (contradiction !== undefined) {
     const { key, message } = contradiction
@@ -169,25 +169,25 @@ function readMemberId(entry: unknown, place: Place): string {
 }
 
 function checkId(id: string, pointer: string): string {
-  if (id.length > 512 || !isStorable(id)) throw invalid(members, pointer, 'have ids of this service as values')
+  if (id.length > 512 || !isStorable(id)) throw invalid(members, pointer, 'must have ids of users or groups as values')
   return id
 }
 
 /**
- * The ids that a filter in brackets names: `value eq "a"`, several joined by `or`, each perhaps with its type. One that is
- * known to be of another type is not selected.
- * @throws {AppError} `scim_invalid_path` for any other filter, which only reading the whole group could answer
+ * The ids that a filter in brackets names: `value eq "a"`, several joined by `or`, each optionally with a type. An id known
+ * to have another type is not selected.
+ * @throws {AppError} `scim_invalid_path` for other filters because evaluating them would read the whole group
  */
 export function idsOfMembershipFilter(filter: Filter, { reading, pointer }: Place): string[] {
   const selected = findSelected(filter)
   if (selected === undefined) {
-    const message = 'Members are named by their id: members[value eq "id"], several of them joined by or.'
+    const message = 'Select members by id: members[value eq "id"], joined by or for several.'
     throw refuse({ code: 'scim_invalid_path', message, pointer })
   }
   return selected.filter(({ id, kinds }) => mayBe(kinds, { id, reading })).map(({ id }) => id)
 }
 
-/** A member that a filter names, and what it may be to be selected. */
+/** A member that a filter names, with the types that the filter allows. */
 interface Selected {
   id: string
   kinds: readonly MembershipType[]
@@ -211,7 +211,7 @@ function findSelected(filter: Filter): Selected[] | undefined {
     : undefined
 }
 
-/** Whether an id may be of one of these kinds. What is not known of it is noted, as of a member that says it. */
+/** Reports whether an id may have one of these types. Records unknown ids so that the statement can verify their type. */
 function mayBe(kinds: readonly MembershipType[], { id, reading }: { id: string; reading: Reading }): boolean {
   const [only, other] = kinds
   if (only === undefined || other !== undefined) return only !== undefined
@@ -224,16 +224,16 @@ function isComparisonOf(filter: Filter, name: string): filter is Filter & { kind
   return filter.kind === 'compare' && filter.operator === 'eq' && filter.attribute.toLowerCase() === name
 }
 
-/** What operations come to. */
+/** The combined effect of all operations. */
 interface Folded {
   changes: MembershipChanges
-  /** Filters of which one member at least must be in the group as it is stored, for them to have a target. */
+  /** Filters that have a target only if at least one of their members is in the stored group. */
   targets: MembershipTarget[]
-  /** Pointers to filters that have no target, whoever is in the group. */
+  /** Pointers to filters that have no target for any stored group. */
   missed: string[]
 }
 
-/** Folds operations, in their order, into one change: for each id the last word counts. */
+/** Folds operations in order into one change. The last operation on an id wins. */
 export function foldMembershipSteps(steps: readonly MembershipStep[]): Folded | undefined {
   if (steps.length === 0) return undefined
   let whole = false

@@ -12,7 +12,7 @@ import type { Place, ScimResource } from './reading.ts'
 
 /** Names of attributes and schemas as clients write them, draft URNs included. */
 
-/** An attribute by the name a body or a path gave it, draft URNs included (tolerant mode). */
+/** Finds an attribute by its name in a body or path. Tolerant mode also resolves draft URNs. */
 export function resolveName(name: string, { reading, pointer }: Place): AttributePath | undefined {
   const found = findAttribute(reading.type, name)
   if (found !== undefined) return found
@@ -20,14 +20,14 @@ export function resolveName(name: string, { reading, pointer }: Place): Attribut
   if (draft === null) return undefined
   const known = findAttribute(reading.type, ENTERPRISE_SCHEMA + name.slice(draft[0].length))
   if (known === undefined) return undefined
-  const message = `${draft[0]} is the URN of a draft: send ${ENTERPRISE_SCHEMA}.`
+  const message = `${draft[0]} is the URN of an early draft. Send ${ENTERPRISE_SCHEMA}.`
   allow(reading, 'schema_legacy', { code: 'scim_invalid_syntax', message, pointer })
   return known
 }
 
 /**
- * An attribute by what a path gave it, which may lack the URN of its extension (tolerant mode). In a body such a name is
- * unknown and left out, since there it may well be something else.
+ * Finds an attribute by a path. In tolerant mode the path may lack the URN of the extension. In a body such a name is
+ * unknown, because there it may be another attribute.
  */
 export function resolvePath(name: string, place: Place): AttributePath | undefined {
   const { reading, pointer } = place
@@ -35,7 +35,7 @@ export function resolvePath(name: string, place: Place): AttributePath | undefin
   if (found !== undefined) return found
   const unqualified = reading.mode === 'tolerant' ? findUnqualified(reading.type, name) : undefined
   if (unqualified === undefined) return undefined
-  const message = `${printable(name)} needs the URN of its schema before it.`
+  const message = `${printable(name)} must be prefixed with the URN of its schema.`
   allow(reading, 'extension_unqualified', { code: 'scim_invalid_path', message, pointer })
   return unqualified
 }
@@ -43,7 +43,7 @@ export function resolvePath(name: string, place: Place): AttributePath | undefin
 // The longer URN first: it begins with the shorter.
 const draftExtension = /^urn:scim:schemas:extension:enterprise:[12]\.0(?::user)?/i
 
-/** URIs that older clients send for a schema of today, lower case. */
+/** Draft URIs that older clients send, in lower case, with the current schema. */
 export const legacySchemas: Readonly<Record<ResourceTypeName, ReadonlyMap<string, string>>> = {
   User: new Map([
     ['urn:scim:schemas:core:1.0', USER_SCHEMA],
@@ -73,7 +73,7 @@ export function withSchemas(type: ResourceTypeName, resource: ScimResource): Sci
   return Object.assign({ schemas }, resource, { schemas })
 }
 
-/** Whether the name starts with the URN of a schema of this type, so that what follows can only be unknown to it. */
+/** Reports whether a name starts with the URN of a schema of this type. If it does not resolve, the attribute is unknown. */
 export function isInKnownSchema(type: ResourceTypeName, name: string): boolean {
   const { schema, extensions } = resourceTypes[type]
   const lower = name.toLowerCase()

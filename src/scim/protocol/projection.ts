@@ -5,8 +5,8 @@ import { allow, isObject, printable, refuse } from './reading.ts'
 import type { Leniency, Reading, ScimResource } from './reading.ts'
 
 /**
- * What `attributes` and `excludedAttributes` leave of an answer (RFC 7644 §3.4.2.5, §3.9). Without either there is no
- * projection at all, and a stored document goes out as it is.
+ * The effect of `attributes` and `excludedAttributes` (RFC 7644 §3.4.2.5, §3.9). Without both there is no projection, and
+ * the stored document is sent unchanged.
  */
 export interface Projection {
   type: ResourceTypeName
@@ -14,7 +14,7 @@ export interface Projection {
   names: NameTree
 }
 
-/** Names by level; a level without names stands for all that is below it. */
+/** Names by level. A level without names includes everything below it. */
 type NameTree = Map<string, NameTree>
 
 /**
@@ -42,14 +42,14 @@ export function readProjection(
   return { projection: { type, kind, names }, leniencies: reading.leniencies }
 }
 
-/** Whether anything of an attribute of the resource is in the answer, so that it must be read. */
+/** Reports whether the response has any part of an attribute, so that it must be read. */
 export function returnsAttribute(projection: Projection | undefined, name: string): boolean {
   if (projection === undefined || isAlwaysReturned(projection.type, name)) return true
   const below = projection.names.get(name)
   return projection.kind === 'only' ? below !== undefined : below === undefined || below.size > 0
 }
 
-/** Whether the stored document goes out as it is: only attributes that stand outside of it are left out, each as a whole. */
+/** Reports whether the stored document is sent unchanged: the projection only excludes whole attributes stored outside it. */
 export function keepsDocument(projection: Projection | undefined): boolean {
   if (projection === undefined) return true
   return (
@@ -60,7 +60,7 @@ export function keepsDocument(projection: Projection | undefined): boolean {
 
 const outside: ReadonlySet<string> = new Set(['meta', 'active', 'groups', 'members'])
 
-/** The resource, as the client would see all of it, with what is wanted left. */
+/** Applies a projection to a complete resource. */
 export function project(projection: Projection | undefined, resource: ScimResource): ScimResource {
   if (projection === undefined) return resource
   const { type, kind, names } = projection
@@ -90,7 +90,7 @@ function addName(
     return
   }
   if (path === undefined) {
-    const message = `${printable(name)} is no attribute of a ${reading.type}: see /Schemas.`
+    const message = `${printable(name)} is not an attribute of ${reading.type}. See /Schemas.`
     allow(reading, 'attribute_unknown', { code: 'scim_invalid_value', message, pointer })
     return
   }
@@ -103,7 +103,7 @@ function isAlways({ returned }: Pick<AttributePath['attribute'], 'returned'>): b
   return returned === 'always'
 }
 
-/** Adds a path to the tree; the shorter of two paths wins, as it stands for more. */
+/** Adds a path to the tree. The shorter of two paths wins because it includes the longer one. */
 function addPath(tree: NameTree, [name, ...rest]: readonly string[]): void {
   if (name === undefined) return
   const known = tree.get(name)
@@ -129,7 +129,7 @@ function omit(tree: NameTree | undefined, value: unknown): unknown {
   return onObjects(value, entries => entries.map(([name, inner]) => [name, omit(tree.get(name), inner)]))
 }
 
-/** Maps the entries of an object or of each object of an array; what is left empty is undefined. */
+/** Maps the entries of an object, or of each object in an array. Undefined when nothing remains. */
 function onObjects(value: unknown, change: (entries: [string, unknown][]) => [string, unknown][]): unknown {
   if (Array.isArray(value)) {
     const left = value.map(entry => onObjects(entry, change)).filter(entry => entry !== undefined)

@@ -7,9 +7,9 @@ import type { ListQuery } from './list-query.ts'
 type Part = Pick<ListQuery, 'filter' | 'sortBy' | 'attributes' | 'excludedAttributes'>
 
 /**
- * What a query over several resource types asks of one of them. An attribute that only another type has is without value
- * here (RFC 7644 §3.4.2.1): comparisons with it decide accordingly, ordering by it orders nothing, and there is none of it
- * to return. What no type has stays, to be refused.
+ * Reduces a query over several resource types to one of them. An attribute that only another type has counts as unassigned
+ * (RFC 7644 §3.4.2.1): comparisons are decided accordingly, and sorting and returning by it are dropped. A name that no
+ * type has stays, so that it is refused.
  */
 export function queryOfType<Query extends Part>(
   query: Query,
@@ -39,7 +39,7 @@ function namesOfType(
   return left.length === 0 ? otherwise : left
 }
 
-/** The text stays as it is where nothing in it is of another type, so that a fault is named by its place. */
+/** Returns the same text when every attribute belongs to this type, so that errors name the right offset. */
 function filterOfType(text: string, isElsewhere: IsElsewhere): string {
   const tree = parseFilter(text)
   const decided = decide(tree, isElsewhere)

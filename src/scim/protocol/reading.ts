@@ -47,7 +47,7 @@ export interface Leniency {
 /** Attributes by canonical name. Never holds `id`, `meta`, `members` or `groups` unless the caller put them there. */
 export type ScimResource = Record<string, unknown>
 
-/** What reading one body needs to know, and collects on its way. */
+/** The context of reading one body, and the leniencies collected so far. */
 export interface Reading {
   type: ResourceTypeName
   mode: Mode
@@ -57,20 +57,20 @@ export interface Reading {
 
 export type MembershipType = 'User' | 'Group'
 
-/** What members are: as the body says, which only the database can tell to be so, and as it has told. */
+/** Member types: `said` by the request, `known` from the database. */
 export interface MembershipTypes {
   said: Record<MembershipType, Set<string>>
-  /** Of ids of which something else was said. */
+  /** Only ids whose claimed type was wrong. */
   known: Map<string, MembershipType>
 }
 
-/** Where in which body. */
+/** A place in a body. */
 export interface Place {
   reading: Reading
   pointer: string
 }
 
-/** The same in a message that is of no resource type, such as a bulk request. */
+/** A place in a message without a resource type, such as a bulk request. */
 export interface MessagePlace {
   reading: Pick<Reading, 'mode' | 'leniencies'>
   pointer: string
@@ -82,17 +82,17 @@ export interface Refusal {
   pointer: string
 }
 
-/** Of one body or query, as they are recorded. */
+/** Most leniencies that are recorded for one body or query. */
 export const MAX_LENIENCIES = 100
 
-/** An error at one place of the body: the pointer is both in the message, for people, and in `errors`. */
+/** Creates an error for one place of the body. Its pointer is in the message, for people, and in `errors`. */
 export function refuse({ code, message, pointer }: Refusal): AppError {
   const placed = pointer === '' ? message : `${message.replace(/\.$/, '')} (at ${pointer}).`
   return new AppError(code, placed, { errors: [{ pointer, message }] })
 }
 
 /**
- * Records that a leniency was used: each once at a place, and of one body the first 100.
+ * Records the use of a leniency: once for each place, and at most 100 for a body.
  * @throws {AppError} the refusal instead, in strict mode
  */
 export function allow(reading: MessagePlace['reading'], name: LeniencyName, refusal: Refusal): void {
@@ -106,7 +106,7 @@ export function allow(reading: MessagePlace['reading'], name: LeniencyName, refu
 
 /**
  * The values of a message by lower-case key; names compare without case (RFC 7643 §2.1).
- * @throws {AppError} `scim_invalid_syntax` for what is no object
+ * @throws {AppError} `scim_invalid_syntax` for anything but an object
  */
 export function readKeys(
   body: unknown,
@@ -122,36 +122,36 @@ export function readKeys(
       read[name.toLowerCase()] = value
       continue
     }
-    const message = `${printable(key)} is no part of this message: it has ${names.join(', ')}.`
+    const message = `${printable(key)} is not part of this message. It takes ${names.join(', ')}.`
     allow(reading, 'attribute_unknown', { code: 'scim_invalid_syntax', message, pointer: at(pointer, key) })
   }
   return read
 }
 
-/** Whether `schemas` of a message names its URI, which compares without case. */
+/** Reports whether `schemas` of a message contains a URI. URIs compare without case. */
 export function namesSchema(schemas: unknown, uri: string): boolean {
   const uris: unknown[] = Array.isArray(schemas) ? schemas : [schemas]
   return uris.some(each => typeof each === 'string' && each.toLowerCase() === uri.toLowerCase())
 }
 
-/** Whether no more leniencies are recorded: a body may have tens of thousands. */
+/** Reports whether the limit of recorded leniencies is reached: a body may have tens of thousands. */
 export function isFull({ mode, leniencies }: Reading): boolean {
   return mode === 'tolerant' && leniencies.length >= MAX_LENIENCIES
 }
 
-/** An attribute that no schema has is left out, and that is recorded; strict mode refuses it. */
+/** Records that an unknown attribute is ignored. Strict mode refuses it. */
 export function allowUnknown(name: string, { reading, pointer }: Place): void {
   if (isFull(reading)) return
-  const message = `${printable(name)} is no attribute of a ${reading.type}: see /Schemas.`
+  const message = `${printable(name)} is not an attribute of ${reading.type}. See /Schemas.`
   allow(reading, 'attribute_unknown', { code: 'scim_invalid_syntax', message, pointer })
 }
 
 export function givenTwice(name: string, pointer: string): AppError {
-  const message = `${name} is given twice, with the name in different letter case or form.`
+  const message = `${name} is given twice, with different letter case or form.`
   return refuse({ code: 'scim_invalid_syntax', message, pointer })
 }
 
-/** A name from outside, short enough and plain enough for a message. */
+/** Shortens a name that a client sent and replaces all but printable ASCII, for use in a message. */
 export function printable(name: string): string {
   return name.slice(0, 100).replace(/[^\x20-\x7e]/g, '?')
 }

@@ -9,12 +9,12 @@ import { allow, allowUnknown, givenTwice, isObject, printable, refuse } from './
 import type { Leniency, MembershipTypes, Place, Reading, ScimResource } from './reading.ts'
 import { isRelation, MAX_VALUES, readValue } from './value.ts'
 
-/** Whole resources: what POST and PUT send, and how they are stored. */
+/** Whole resources: the bodies of POST and PUT, and the columns that store them. */
 
 export interface ReadResource {
   /** Attributes in canonical spelling and the order sent, `schemas` first; no `id`, `meta`, `groups` or `members`. */
   resource: ScimResource
-  /** Ids of the members of a group, each once; undefined when the body does not speak of members. */
+  /** Ids of the members of a group, each once. Undefined when the body has no `members`. */
   members?: string[]
   leniencies: Leniency[]
 }
@@ -22,14 +22,14 @@ export interface ReadResource {
 /**
  * Reads the body of a POST or PUT (RFC 7644 §3.3, §3.5.1). Names match without case, values stay as sent, null and []
  * mean unassigned, read-only attributes are ignored as the RFC says.
- * @throws {AppError} `scim_invalid_syntax` for what is no resource of the type, `scim_invalid_value` for values; both
- * name the attribute and its JSON pointer
+ * @throws {AppError} `scim_invalid_syntax` for a body that is not a resource of the type, `scim_invalid_value` for values;
+ * both name the attribute and its JSON pointer
  */
 export function readResource(type: ResourceTypeName, body: unknown, mode: Mode): ReadResource {
   return readBody(body, { type, mode, leniencies: [] })
 }
 
-/** The same of a group, whose members may say what they are, and are so many that they are read in stretches. */
+/** As `readResource`, for a group: collects the claimed types of its members and reads large groups in stretches. */
 export async function readGroup(body: unknown, mode: Mode, kinds: MembershipTypes): Promise<ReadResource> {
   const reading: Reading = { type: 'Group', mode, leniencies: [], kinds }
   if (!isObject(body)) return readBody(body, reading)
@@ -59,7 +59,7 @@ function readBody(body: unknown, reading: Reading): ReadResource {
     const place = { reading, pointer: at('', key) }
     if (!readAttribute(read, { key, value }, place)) pathKeys.push(key)
   }
-  // Keys such as name.givenName go last: they belong into what the others set.
+  // Keys such as name.givenName go last because they change attributes that the other keys set.
   for (const key of pathKeys) {
     read.resource = putPath(read.resource, { key, value: body[key] }, { reading, pointer: at('', key) })
   }
@@ -69,7 +69,7 @@ function readBody(body: unknown, reading: Reading): ReadResource {
   return read
 }
 
-/** Reads one key of the body; false if it is no plain name of an attribute. */
+/** Reads one key of the body. False if the key is not the plain name of an attribute. */
 function readAttribute(read: ReadResource, { key, value }: { key: string; value: unknown }, place: Place): boolean {
   const path = resolveName(key, place)
   if (path === undefined) return readUnknown(key, place)
@@ -88,9 +88,9 @@ function readAttribute(read: ReadResource, { key, value }: { key: string; value:
 }
 
 function readUnknown(key: string, place: Place): boolean {
-  // RFC 7643 §4.1 has a password; here credentials are never stored, nor named in a message.
+  // RFC 7643 §4.1 defines password. This service neither stores it nor repeats it in a message.
   if (key.toLowerCase() === 'password' && place.reading.type === 'User') {
-    const message = 'password is not accepted: people sign in at their identity provider.'
+    const message = 'password is not accepted because people sign in at their identity provider.'
     allow(place.reading, 'password_ignored', { code: 'scim_invalid_syntax', message, pointer: place.pointer })
     return true
   }
@@ -107,18 +107,18 @@ function checkDeclared(body: Record<string, unknown>, resource: ScimResource, re
   const used = withSchemas(type, resource).schemas as string[]
   for (const uri of used) {
     if (declared.has(uri.toLowerCase())) continue
-    const message = `schemas must name ${printable(uri)}, whose attributes are in the body.`
+    const message = `schemas must name ${printable(uri)} because the body has attributes of it.`
     allow(reading, 'schema_undeclared', { code: 'scim_invalid_syntax', message, pointer: '/schemas' })
   }
 }
 
-/** The declared URIs, lower case, those of drafts as those of today; undefined when there are none. */
+/** The declared URIs in lower case, with draft URIs replaced by current ones. Undefined without any. */
 function readDeclared(body: Record<string, unknown>, reading: Reading): Set<string> | undefined {
   const { type } = reading
   const key = Object.keys(body).find(name => name.toLowerCase() === 'schemas')
   const sent = key === undefined ? undefined : body[key]
   if (sent === undefined || sent === null || (Array.isArray(sent) && sent.length === 0)) {
-    const message = `schemas is missing: send ["${resourceTypes[type].schema}"].`
+    const message = `schemas is missing. Send ["${resourceTypes[type].schema}"].`
     allow(reading, 'schemas_missing', { code: 'scim_invalid_syntax', message, pointer: '/schemas' })
     return undefined
   }
@@ -145,13 +145,13 @@ function readUri(uri: unknown, keys: ReadonlySet<string>, { reading, pointer }: 
   if ([schema, ...extensions.map(({ name }) => name)].some(known => known.toLowerCase() === lower)) return lower
   const today = legacySchemas[type].get(lower)
   if (today !== undefined) {
-    const message = `${printable(uri)} is the URI of a draft: send ${today}.`
+    const message = `${printable(uri)} is the URI of an early draft. Send ${today}.`
     allow(reading, 'schema_legacy', { code: 'scim_invalid_syntax', message, pointer })
     return today.toLowerCase()
   }
-  // With data it is an extension that is kept, and recorded where the data is.
+  // An extension with data is kept, and the leniency is recorded where the data is.
   if (!keys.has(lower)) {
-    const message = `${printable(uri)} is no schema of a ${type}: see /Schemas.`
+    const message = `${printable(uri)} is not a schema of ${type}. See /Schemas.`
     allow(reading, 'schema_unknown', { code: 'scim_invalid_syntax', message, pointer })
   }
   return lower
@@ -165,20 +165,20 @@ function checkRequired(resource: ScimResource, { type }: Reading): void {
   }
 }
 
-/** What a user is stored as. An answer is `{"id":…,"meta":…,"active":…,` and `doc` without its first character. */
+/** The columns of a user. A response is `{"id":…,"meta":…,"active":…,` and `doc` without its first character. */
 export interface UserRow {
   userName: string
   userNameKey: string
   externalId: string | null
-  /** Undefined when the client did not say: true for a new user, unchanged for one that exists. */
+  /** Undefined when the client did not send it: true for a new user, unchanged for an existing one. */
   active: boolean | undefined
   /** Folded values of `emails`, each once. */
   emailKeys: string[]
-  /** JSON text of all that a client sees but `id`, `meta`, `active` and `groups`. Never `{}`: it has `schemas`. */
+  /** JSON text of everything that a client sees except `id`, `meta`, `active` and `groups`. Never `{}`: it has `schemas`. */
   doc: string
 }
 
-/** What a group is stored as; `doc` has all that a client sees but `id`, `meta` and `members`. */
+/** The columns of a group. `doc` holds everything that a client sees except `id`, `meta` and `members`. */
 export interface GroupRow {
   displayName: string
   displayNameKey: string
@@ -212,7 +212,7 @@ export function toGroupRow(resource: ScimResource): GroupRow {
   }
 }
 
-/** The resource that a row stands for, ready for PATCH and projection. `doc` may be text or parsed JSON. */
+/** The resource stored in a row, ready for PATCH and projection. `doc` may be text or parsed JSON. */
 export function fromRow({ id, active, doc }: { id: string; active?: boolean; doc: string | object }): ScimResource {
   const stored = (typeof doc === 'string' ? JSON.parse(doc) : doc) as ScimResource
   return active === undefined ? { id, ...stored } : { id, ...stored, active }

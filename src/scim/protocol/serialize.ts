@@ -5,11 +5,11 @@ import type { Projection } from './projection.ts'
 import { fromRow } from './resource.ts'
 
 /**
- * Answers as text. A stored document goes out as it is, behind a prefix with what stands in columns: that costs a fifth
- * of parsing and writing it again. Only a projection that cuts into the document has it parsed.
+ * Writes responses as text. The stored document is appended to a prefix made from the columns, which costs a fifth of
+ * parsing and serializing it. Only a projection of attributes inside the document parses it.
  */
 
-/** What every resource has in columns. */
+/** The columns that every resource has. */
 export interface StoredRow {
   id: string
   version: number
@@ -20,18 +20,18 @@ export interface StoredRow {
 
 export interface UserAnswer extends StoredRow {
   active: boolean
-  /** JSON text of `groups`; null where the user is in none, or nobody asked. */
+  /** JSON text of `groups`. Null when the user is in no group or the request excludes `groups`. */
   groups: string | null
 }
 
-/** A group with the ids of its members; absent where nobody asked for them. */
+/** A group with the ids of its members. Absent when the request excludes them. */
 export interface GroupAnswer extends StoredRow {
   members?: MemberIds
 }
 
 /**
- * Ids as Postgres aggregates them and takes them for an array: joined by commas, which for tens of thousands of them is far
- * cheaper than a string each. Null where there are none.
+ * Ids joined by commas, as Postgres aggregates and accepts them. For tens of thousands of ids this is far cheaper than one
+ * string each. Null without members.
  */
 export interface MemberIds {
   users: string | null
@@ -40,7 +40,7 @@ export interface MemberIds {
 
 const ID_LENGTH = 36
 
-/** How many ids a text of them has: all are of one length. */
+/** The number of ids in a joined text, computed from its length because all ids have the same length. */
 export function countIds(ids: string | null): number {
   return ids === null ? 0 : (ids.length + 1) / (ID_LENGTH + 1)
 }
@@ -52,8 +52,8 @@ export interface AnswerOptions {
 }
 
 /**
- * The entity tag of a user (RFC 7644 §3.14). `groups` changes without a change of the user, so what the answer says of
- * it is part of the tag; the number before it is what If-Match compares.
+ * The entity tag of a user (RFC 7644 §3.14). `groups` changes without a change of the user, so its checksum is part of the
+ * tag. If-Match compares only the number before it.
  */
 export function userEtag({ version, groups }: Pick<UserAnswer, 'version' | 'groups'>): string {
   return groups === null ? `W/"${version}"` : `W/"${version}-${crc32(groups).toString(16)}"`
@@ -66,7 +66,7 @@ export function groupEtag({ version }: Pick<StoredRow, 'version'>): string {
 export function serializeUser(row: UserAnswer, { baseUrl, projection }: AnswerOptions): string {
   const meta = metaText('User', row, { baseUrl, etag: userEtag(row) })
   if (keepsDocument(projection)) {
-    // Put together with `+`, a text is copied once, when the answer is written; each join would copy all of it again.
+    // Text built with `+` is copied once, when the response is written. Each join would copy all of it again.
     let text = `{"id":"${row.id}",`
     if (returnsAttribute(projection, 'meta')) text += `"meta":${meta},`
     if (returnsAttribute(projection, 'active')) text += `"active":${row.active},`
@@ -77,11 +77,11 @@ export function serializeUser(row: UserAnswer, { baseUrl, projection }: AnswerOp
   return JSON.stringify(project(projection, resource))
 }
 
-/** As `serializeUser`; lets others have the process while it writes a large group. */
+/** As `serializeUser`. Yields to other requests while it writes a large group. */
 export async function serializeGroup(row: GroupAnswer, options: AnswerOptions): Promise<string> {
   const { baseUrl, projection } = options
   const slices: string[] = []
-  // A write knows the members whether or not they are asked for.
+  // A write knows the members even when the projection excludes them.
   const members = returnsAttribute(projection, 'members') ? row.members : undefined
   for (const slice of memberSlices(members, baseUrl)) {
     if (slices.length > 0) await new Promise(resolve => setImmediate(resolve))
@@ -100,7 +100,7 @@ export async function serializeGroup(row: GroupAnswer, options: AnswerOptions): 
   return JSON.stringify(project(projection, resource))
 }
 
-/** Text in slices. Each is overwritten by the next. */
+/** Text in slices. Each slice is overwritten by the next. */
 export interface SlicedText {
   /** In bytes. */
   length: number
@@ -108,8 +108,8 @@ export interface SlicedText {
 }
 
 /**
- * A group of many members in slices, which the client gets one after the other: a large group is never whole in memory.
- * Undefined for what `serializeGroup` answers as well.
+ * A group with many members in slices that are sent one after the other, so that a large group is never completely in
+ * memory. Undefined when `serializeGroup` serves the group equally well.
  */
 export function groupSlices(row: GroupAnswer, options: AnswerOptions): SlicedText | undefined {
   const { members } = row
@@ -125,7 +125,7 @@ export function groupSlices(row: GroupAnswer, options: AnswerOptions): SlicedTex
   return { length: before.length + membersLength(members, baseUrl) + after.length, slices: write() }
 }
 
-/** What stands before and after the members. */
+/** The text before and after the members. */
 function groupFrame(row: GroupAnswer, { baseUrl, projection }: AnswerOptions): [before: string, after: string] {
   const { members, id, doc } = row
   const hasMembers = members && (members.users ?? members.groups) !== null && returnsAttribute(projection, 'members')
@@ -155,10 +155,10 @@ function parsed(text: string): unknown {
   return JSON.parse(text)
 }
 
-/** How many members are written at a time: about a millisecond's work, and less than a megabyte. */
+/** Members written at a time: about a millisecond of work and less than a megabyte. */
 const SLICE = 5_000
 
-/** An id that is yet to be filled in. */
+/** A placeholder for an id. */
 const hole = '_'.repeat(ID_LENGTH)
 
 /** A member, with a comma before it and holes for its id. */
@@ -167,9 +167,9 @@ function memberPattern(type: ResourceTypeName, baseUrl: string): Buffer {
 }
 
 /**
- * The members, without brackets. All of a type have the same length, so their ids are copied into a repeated pattern, and
- * every slice is written in the memory of the one before: what is allocated and dropped again by the megabyte makes the
- * garbage collector stop everybody.
+ * The members without brackets. Members of a type have the same length, so their ids are copied into a repeated pattern.
+ * Every slice reuses the memory of the one before, because allocating megabytes makes the garbage collector pause all
+ * requests.
  */
 function* memberSlices(members: MemberIds | undefined, baseUrl: string): Generator<Buffer> {
   let comma = 1

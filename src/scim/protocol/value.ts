@@ -5,11 +5,11 @@ import type { Attribute } from './attributes.ts'
 import { allow, allowUnknown, givenTwice, isFull, isObject, refuse } from './reading.ts'
 import type { Place } from './reading.ts'
 
-/** Values that a client sent, checked against the attribute table and brought into its shape (RFC 7643 §2). */
+/** Reads values that a client sent: checks them against the attribute table and brings them into its shape (RFC 7643 §2). */
 
-/** At most so many values in one multi-valued attribute; members of a group have a limit of their own. */
+/** Most values of a multi-valued attribute. Members of a group have a separate limit. */
 export const MAX_VALUES = 1000
-/** An extension that this service does not know is kept as sent, within these bounds. */
+/** Bounds of an extension without a registered schema. */
 const MAX_OPAQUE_DEPTH = 8
 const MAX_OPAQUE_NODES = 2000
 
@@ -52,7 +52,7 @@ export function readSingle(attribute: Attribute, sent: unknown, place: Place): u
 /** The values of a multi-valued attribute: an array, or in tolerant mode one value without its array. */
 export function listValues(attribute: Attribute, value: unknown, { reading, pointer }: Place): unknown[] {
   if (!Array.isArray(value)) {
-    const message = `${attribute.name} has several values: send an array.`
+    const message = `${attribute.name} is multi-valued. Send an array.`
     allow(reading, 'single_for_array', { code: 'scim_invalid_value', message, pointer })
     return [value]
   }
@@ -62,7 +62,7 @@ export function listValues(attribute: Attribute, value: unknown, { reading, poin
   return value
 }
 
-/** The object that stands for a complex value: the value itself, or in tolerant mode `{ value }` for a bare string. */
+/** Returns a complex value as an object: the value itself, or in tolerant mode `{ value }` for a bare string. */
 export function asComplex(attribute: Attribute, value: unknown, { reading, pointer }: Place): Record<string, unknown> {
   if (isObject(value)) return value
   if (typeof value !== 'string' || findSubAttribute(attribute, 'value') === undefined) {
@@ -73,16 +73,16 @@ export function asComplex(attribute: Attribute, value: unknown, { reading, point
   return { value }
 }
 
-/** One value that came in an array, as Entra sends a manager or a title. */
+/** Takes a single value out of an array, as Entra sends a manager or a title. */
 export function unwrap(attribute: Attribute, value: unknown, { reading, pointer }: Place): unknown {
   if (!Array.isArray(value)) return value
   if (attribute.multiValued || value.length > 1) {
     throw invalid(attribute, pointer, attribute.multiValued ? 'must not have arrays as values' : 'has one value')
   }
-  const message = `${attribute.name} has one value: send it without an array.`
+  const message = `${attribute.name} has one value. Send it without an array.`
   allow(reading, 'array_for_single', { code: 'scim_invalid_value', message, pointer })
   const inner: unknown = value[0]
-  // Entra ID also wraps what is simple into an object: [{"$ref": null, "value": "Head of looms"}].
+  // Entra ID also wraps simple values into an object: [{"$ref": null, "value": "Head of looms"}].
   return attribute.type !== 'complex' && isObject(inner) && 'value' in inner ? inner.value : inner
 }
 
@@ -117,7 +117,7 @@ const MAX_OPAQUE_TEXT = 8192
 function checkText(text: string, { name, maxLength, pointer }: { name: string; maxLength: number; pointer: string }) {
   const fail = (rule: string) => refuse({ code: 'scim_invalid_value', message: `${name} ${rule}.`, pointer })
   if (text.length > maxLength) throw fail(`has at most ${maxLength} characters`)
-  if (!isStorable(text)) throw fail('must not hold NUL characters or unpaired surrogates')
+  if (!isStorable(text)) throw fail('must not contain NUL characters or unpaired surrogates')
 }
 
 function readComplex(attribute: Attribute, sent: unknown, place: Place): unknown {
@@ -138,13 +138,13 @@ function readComplex(attribute: Attribute, sent: unknown, place: Place): unknown
     const innerValue = readValue(sub, inner, innerPlace)
     if (innerValue !== undefined) read[sub.name] = innerValue
   }
-  // A reference to nobody, such as a manager whose value is empty, is no reference.
+  // A reference with an empty value, such as a manager without an id, is unassigned.
   if (!attribute.multiValued && read.value === '') return cleared(attribute, place)
   return Object.keys(read).length === 0 ? undefined : read
 }
 
 function cleared(attribute: Attribute, { reading, pointer }: Place): undefined {
-  const message = `${attribute.name} must not be empty text: send null to clear it.`
+  const message = `${attribute.name} must not be empty. Send null to clear it.`
   allow(reading, 'empty_string_cleared', { code: 'scim_invalid_value', message, pointer })
   return undefined
 }
@@ -161,15 +161,15 @@ function readBoolean(attribute: Attribute, value: unknown, { reading, pointer }:
 function readText(attribute: Attribute, value: unknown, { reading, pointer }: Place) {
   let text = value
   if (typeof value === 'number') {
-    // What JSON.parse has rounded may be the number of somebody else.
-    if (!Number.isSafeInteger(value)) throw invalid(attribute, pointer, 'must be text: send the number in quotes')
+    // JSON.parse rounds large numbers, so the result may identify another person.
+    if (!Number.isSafeInteger(value)) throw invalid(attribute, pointer, 'must be text. Send the number in quotes')
     const message = `${attribute.name} must be text in double quotes.`
     allow(reading, 'number_for_string', { code: 'scim_invalid_value', message, pointer })
     text = String(value)
   }
   if (typeof text !== 'string') throw invalid(attribute, pointer, 'must be text')
   checkText(text, { name: attribute.name, maxLength: attribute.maxLength, pointer })
-  // Whoever has no id has none in common: a blank one must never find the member of somebody else.
+  // Treat a blank externalId as absent. Otherwise all users without one would match each other.
   if (attribute.name === 'externalId' && text.trim() === '') return cleared(attribute, { reading, pointer })
   if (attribute.type === 'binary' && !isBase64(text)) {
     const message = `${attribute.name} must be base64 (RFC 7643 section 2.3.6).`

@@ -7,7 +7,7 @@ import type { Edit } from './edit.ts'
 
 /** `add` to a multi-valued attribute, and the rules that its values must meet after any operation. */
 
-/** One value after an operation, and whether the operation touched it. */
+/** A value after an operation, and whether the operation touched it. */
 export interface Edited {
   entry: unknown
   touched: boolean
@@ -40,8 +40,8 @@ export function addEntries(
 }
 
 /**
- * The same text for two values that are one by RFC 7643 §2.4: the same `value` and the same `type`, or, where there is no
- * `value`, all the same. Comparing each with each would take seconds where there are a thousand.
+ * Gives equal text for two values that RFC 7643 §2.4 treats as one: the same `value` and `type`, or without `value` all
+ * sub-attributes the same. Comparing a thousand values pairwise would take seconds.
  */
 export function entryKey(attribute: Attribute, entry: unknown): string {
   const value = comparable(attribute, 'value', entry)
@@ -49,14 +49,14 @@ export function entryKey(attribute: Attribute, entry: unknown): string {
   return JSON.stringify(isObject(entry) ? Object.entries(entry).toSorted(([a], [b]) => (a < b ? -1 : 1)) : { entry })
 }
 
-/** A sub-attribute as it compares; undefined where it is no text. */
+/** The text by which a sub-attribute compares. Undefined for other types. */
 export function comparable(attribute: Attribute, name: string, entry: unknown): string | undefined {
   const text = isObject(entry) ? entry[name] : undefined
   if (typeof text !== 'string') return undefined
   return findSubAttribute(attribute, name)?.caseExact === true ? text : foldKey(text)
 }
 
-/** Whether a value is one that a removal names: by its `value`, and its `type` if the removal says one. */
+/** Creates the test whether a removal names a value: by `value`, and by `type` if the removal has one. */
 export function namedBy(attribute: Attribute, wanted: readonly unknown[]): (entry: unknown) => boolean {
   const values = new Set<string>()
   const typed = new Set<string>()
@@ -77,8 +77,8 @@ export function hasType(entry: unknown): boolean {
 }
 
 /**
- * The values after an operation: bounded, none that the operation made the same as another, and at most one primary, the
- * one that it touched.
+ * Applies the rules for the values after an operation: at most 1,000, no duplicates of touched values, and at most one
+ * primary, the touched one.
  */
 export function settle(attribute: Attribute, edited: readonly Edited[], edit: Edit): unknown {
   const seen = new Set<string>()
@@ -100,7 +100,7 @@ export function settle(attribute: Attribute, edited: readonly Edited[], edit: Ed
   return settled.length === 0 ? undefined : settled
 }
 
-/** Whether two JSON values are equal, whatever the order of their keys. */
+/** Reports whether two JSON values are equal. The order of keys does not matter. */
 export function sameJson(a: unknown, b: unknown): boolean {
   if (a === b) return true
   if (Array.isArray(a) && Array.isArray(b)) {

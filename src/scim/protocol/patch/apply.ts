@@ -19,24 +19,24 @@ import type { Operation } from './message.ts'
 import { editAt, editChain } from './replace.ts'
 
 /**
- * PATCH (RFC 7644 §3.5.2) as one pure function for users and groups. A resource is never changed in place: either all
- * operations apply, or an error leaves the one that was given.
+ * PATCH (RFC 7644 §3.5.2) as one pure function for users and groups. It never changes a resource in place: all
+ * operations apply, or the given resource stays as it was.
  *
  * Where the RFC leaves a choice:
  *
- * - `add` of a value that is there (same `value` and `type`, or all the same) merges into it.
- * - A value that becomes primary takes that from the one that was.
- * - When `value` of an entry goes and nothing but `type`, `primary` or `display` is left, the entry goes.
+ * - `add` of an existing value (same `value` and `type`, or equal as a whole) merges into it.
+ * - A value that becomes primary takes `primary` from the previous one.
+ * - When `value` is removed and only `type`, `primary` or `display` remain, the whole value is removed.
  * - `replace` of a complex attribute keeps sub-attributes that are not sent (RFC 7644 §3.5.2.3); strict mode drops them,
  *   as the interoperability profile wants.
- * - When the `value` of a reference changes, its old `$ref` goes with it.
+ * - When the `value` of a reference changes, its old `$ref` is removed.
  */
 
 export interface Patched {
   resource: ScimResource
-  /** Whether the resource differs from what was given, members aside. */
+  /** Whether the resource differs from the given one, members aside. */
   changed: boolean
-  /** What happens to the members of a group; absent when no operation speaks of them. */
+  /** Changes to the memberships of a group. Absent when no operation names `members`. */
   memberChanges?: MembershipChanges
   /** Filters that have a target only if one of their members is in the group. */
   memberTargets: readonly MembershipTarget[]
@@ -44,9 +44,9 @@ export interface Patched {
 }
 
 /**
- * Applies the operations in their order, all or none.
- * @param resource as stored, with `id` if a client's repetition of it is to be checked; `{}` suffices for operations that
- * touch `active` or `members` alone
+ * Applies the operations in order, all or none.
+ * @param resource as stored, with `id` if an `id` in the request must be checked. `{}` suffices for operations on `active`
+ * or `members` alone
  * @throws {AppError} `scim_no_target`, `scim_invalid_path`, `scim_mutability`, `scim_invalid_value`,
  * `scim_invalid_filter`, with the JSON pointer of the fault
  */
@@ -58,7 +58,7 @@ export function applyPatch(resource: ScimResource, operations: readonly Operatio
   }
 }
 
-/** The same in stretches, between which other requests have their turn: thousands of operations may change large values. */
+/** As `applyPatch`, in stretches so that other requests run between thousands of operations. */
 export async function applyPatchInStretches(
   resource: ScimResource,
   operations: readonly Operation[],
@@ -93,7 +93,7 @@ function* patchSteps(
   }
 }
 
-/** Puts the value of a key such as `name.givenName`, met in the body of a POST or PUT, where it belongs. */
+/** Sets the value of a key such as `name.givenName` in the body of a POST or PUT. */
 export function putPath(
   resource: ScimResource,
   { key, value }: { key: string; value: unknown },
@@ -123,7 +123,7 @@ function* applyOperation(
   return patched
 }
 
-/** One key of a value without path. What strict mode refuses in a path is ignored here and recorded, if it must be. */
+/** Applies one key of a value without path. Tolerant mode ignores and records names that a path would refuse. */
 function applyKey(resource: ScimResource, key: string, edit: Edit): ScimResource {
   const { run, pointer } = edit
   const place: Place = { reading: run, pointer }
@@ -134,7 +134,7 @@ function applyKey(resource: ScimResource, key: string, edit: Edit): ScimResource
     return applyPath(resource, { attribute: key }, edit)
   }
   if (key.toLowerCase() === 'password') {
-    const message = 'password is not accepted: people sign in at their identity provider.'
+    const message = 'password is not accepted because people sign in at their identity provider.'
     allow(run, 'password_ignored', { code: 'scim_invalid_path', message, pointer })
     return resource
   }
@@ -148,12 +148,12 @@ function applyKey(resource: ScimResource, key: string, edit: Edit): ScimResource
     allowUnknown(key, place)
     return resource
   }
-  const message = `${printable(key)} is a path: send it as the path of an operation, or as nested objects.`
+  const message = `${printable(key)} is a path. Send it as the path of an operation, or send nested objects.`
   allow(run, 'path_as_key', { code: 'scim_invalid_syntax', message, pointer })
   return applyPath(resource, path, edit)
 }
 
-// Okta repeats the id of what it renames, authentik the whole object. A different id is another matter.
+// Okta repeats the id of a group that it renames, authentik the whole resource. A different id is an error.
 function ignoreReadOnly(resource: ScimResource, attribute: Attribute, { value, pointer, run }: Edit): ScimResource {
   const refusal: Refusal = { code: 'scim_mutability', message: `${attribute.name} cannot be changed.`, pointer }
   if (attribute.name === 'id' && resource.id !== undefined && resource.id !== value) throw refuse(refusal)
@@ -167,13 +167,13 @@ function applyPath(resource: ScimResource, path: Path, edit: Edit): ScimResource
   if (found === undefined) {
     if (path.filter === undefined && isForeign(run.type, path.attribute))
       return putExtension(resource, path.attribute, edit)
-    throw invalidPath(`${printable(path.attribute)} is no attribute of a ${run.type}: see /Schemas.`, pathPointer)
+    throw invalidPath(`${printable(path.attribute)} is not an attribute of ${run.type}. See /Schemas.`, pathPointer)
   }
   const { attribute, parents } = found
   const sub = path.subAttribute === undefined ? undefined : findSubAttribute(attribute, path.subAttribute)
   if (path.subAttribute !== undefined && sub === undefined) {
     throw invalidPath(
-      `${printable(path.subAttribute)} is no attribute of ${attribute.name}: see /Schemas.`,
+      `${printable(path.subAttribute)} is not a sub-attribute of ${attribute.name}. See /Schemas.`,
       pathPointer,
     )
   }
@@ -186,7 +186,7 @@ function applyPath(resource: ScimResource, path: Path, edit: Edit): ScimResource
   const { filter } = path
   if (filter === undefined) return editChain(resource, [...parents, attribute], edit)
   if (!attribute.multiValued || attribute.type !== 'complex') {
-    throw invalidPath(`${attribute.name} has one value and takes no brackets.`, pathPointer)
+    throw invalidPath(`${attribute.name} has one value, so a filter in brackets does not apply.`, pathPointer)
   }
   return editAt(resource, parents, {
     attribute,
@@ -195,12 +195,12 @@ function applyPath(resource: ScimResource, path: Path, edit: Edit): ScimResource
 }
 
 /**
- * `schemas` follows from the attributes that the resource has, and applyPatch writes it anew: naming those it may have is
- * no change, and what cannot have an effect is not accepted in silence.
+ * applyPatch derives `schemas` from the attributes of the resource. Sending a possible schema changes nothing. Sending an
+ * unknown one, or removing `schemas`, is recorded or refused because it has no effect.
  */
 function checkSchemas(resource: ScimResource, { op, value, pointer, pathPointer, run }: Edit): ScimResource {
   if (op === 'remove') {
-    const message = 'schemas follows from the attributes, and cannot be removed.'
+    const message = 'schemas follows from the attributes of the resource and cannot be removed.'
     allow(run, 'read_only_ignored', { code: 'scim_mutability', message, pointer: pathPointer })
     return resource
   }
@@ -208,7 +208,7 @@ function checkSchemas(resource: ScimResource, { op, value, pointer, pathPointer,
   const known = [schema, ...extensions.map(({ name }) => name), ...Object.keys(resource).filter(isExtensionName)]
   for (const uri of Array.isArray(value) ? (value as unknown[]) : [value]) {
     if (known.some(each => typeof uri === 'string' && each.toLowerCase() === uri.toLowerCase())) continue
-    const message = `${printable(String(uri))} is no schema of a ${run.type}: see /Schemas.`
+    const message = `${printable(String(uri))} is not a schema of ${run.type}. See /Schemas.`
     allow(run, 'schema_unknown', { code: 'scim_invalid_syntax', message, pointer })
   }
   return resource
@@ -219,7 +219,7 @@ function applyToMembers(resource: ScimResource, path: Path, edit: Edit): ScimRes
   const place: Place = { reading: run, pointer }
   if (path.filter !== undefined) {
     if (op !== 'remove') {
-      throw invalidPath(`${op} takes the path members without brackets, and the ids in its value.`, pathPointer)
+      throw invalidPath(`${op} needs the path members without brackets. Put the ids into its value.`, pathPointer)
     }
     ignoreRemoveValue(edit)
     const ids = idsOfMembershipFilter(path.filter, { reading: run, pointer: pathPointer })

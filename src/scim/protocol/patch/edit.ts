@@ -30,7 +30,7 @@ export function clear(attribute: Attribute, { code, pointer }: Pick<Refusal, 'co
   return undefined
 }
 
-/** Whether a value means "unassign": null, and in tolerant mode empty text, which is what Entra sends. */
+/** Reports whether a value unassigns the attribute: null, and in tolerant mode the empty text that Entra sends. */
 export function isClearing(attribute: Attribute, value: unknown, { run, pointer }: Edit): boolean {
   if (value === null || value === undefined) return true
   if (typeof value !== 'string' || value.trim() !== '') return false
@@ -42,12 +42,12 @@ export function isClearing(attribute: Attribute, value: unknown, { run, pointer 
 
 export function ignoreRemoveValue({ op, value, run, pointer }: Edit): void {
   if (op !== 'remove' || value === undefined || value === null) return
-  const message = 'remove takes no value: its path says what goes.'
+  const message = 'remove takes no value. Its path selects what to remove.'
   allow(run, 'remove_value_ignored', { code: 'scim_invalid_syntax', message, pointer })
 }
 
 export function allowRemoveByValue(advice: string, { reading, pointer }: Place): void {
-  const message = `remove takes no value: name what goes in the path, as in ${advice}.`
+  const message = `remove takes no value. Select the values in the path, as in ${advice}.`
   allow(reading, 'remove_by_value', { code: 'scim_invalid_syntax', message, pointer })
 }
 
@@ -55,16 +55,16 @@ export function missTarget({ name }: Attribute, { run, pathPointer }: Edit): voi
   allow(run, 'target_missed', noTarget(name, pathPointer))
 }
 
-/** RFC 7644 table 9: a filter in the path that selects nothing. */
+/** The refusal of a filter that selects nothing (RFC 7644 table 9). */
 export function noTarget(name: string, pointer: string): Refusal {
-  return { code: 'scim_no_target', message: `No value of ${name} is selected.`, pointer }
+  return { code: 'scim_no_target', message: `The filter selects no value of ${name}.`, pointer }
 }
 
 export function invalidPath(message: string, pointer: string): AppError {
   return refuse({ code: 'scim_invalid_path', message, pointer })
 }
 
-/** The container with an attribute set; undefined and a complex value with nothing in it unset it. */
+/** Returns the container with the attribute set. Undefined and an empty complex value unset it. */
 export function withAttribute(container: ScimResource, name: string, value: unknown): ScimResource {
   if (value !== undefined && !(isObject(value) && Object.keys(value).length === 0)) {
     return { ...container, [name]: value }
@@ -72,7 +72,7 @@ export function withAttribute(container: ScimResource, name: string, value: unkn
   return Object.fromEntries(Object.entries(container).filter(([key]) => key !== name))
 }
 
-/** A reference that is gone goes whole, and one that points elsewhere loses the `$ref` of before. */
+/** Removes a reference without `value`, and the old `$ref` of a reference with a new `value`. */
 export function followReference(before: ScimResource, after: ScimResource): ScimResource | undefined {
   if (before.value === after.value) return after
   if (after.value === undefined) return undefined

@@ -8,7 +8,7 @@ import type { Edit } from './edit.ts'
 
 /** Extensions that no schema of this service describes. */
 
-/** Whether a name is in an extension that this service has no schema of. */
+/** Reports whether a name belongs to an extension without a registered schema. */
 export function isForeign(type: ResourceTypeName, name: string): boolean {
   return isExtensionName(name) && !isInKnownSchema(type, name) && !name.includes('[')
 }
@@ -16,7 +16,7 @@ export function isForeign(type: ResourceTypeName, name: string): boolean {
 /** Keeps an extension that no schema of this service describes, as sent (tolerant mode). */
 export function putExtension(resource: ScimResource, name: string, edit: Edit): ScimResource {
   const { op, value, pointer, pathPointer, run } = edit
-  const message = `${printable(name)} is in no schema of a ${run.type}: see /Schemas.`
+  const message = `${printable(name)} is not defined by a schema of ${run.type}. See /Schemas.`
   const code = op === 'add' && pointer === pathPointer ? 'scim_invalid_syntax' : 'scim_invalid_path'
   allow(run, 'extension_unknown', { code, message, pointer: pathPointer })
   checkOpaque(value ?? null, { name, pointer })
@@ -24,7 +24,8 @@ export function putExtension(resource: ScimResource, name: string, edit: Edit): 
   if (existing !== undefined || isObject(value)) return putWholeExtension(resource, existing ?? name, edit)
   const colon = name.lastIndexOf(':')
   const urn = name.slice(0, colon)
-  if (!isExtensionName(urn)) throw invalidPath(`${printable(name)} names no attribute of an extension.`, pathPointer)
+  if (!isExtensionName(urn))
+    throw invalidPath(`${printable(name)} does not name an attribute of an extension.`, pathPointer)
   const known = Object.keys(resource).find(key => key.toLowerCase() === urn.toLowerCase()) ?? urn
   requireFewExtensions(resource, known, pointer)
   const current = resource[known]
@@ -36,7 +37,7 @@ export function putExtension(resource: ScimResource, name: string, edit: Edit): 
   return withAttribute(resource, known, inner)
 }
 
-/** Extensions that this service does not know, of one resource. */
+/** Most extensions of one resource. */
 export const MAX_EXTENSIONS = 100
 
 export function requireFewExtensions(resource: ScimResource, name: string, pointer: string): void {

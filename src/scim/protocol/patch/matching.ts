@@ -17,12 +17,12 @@ export interface MatchingEdit extends Edit {
   sub: Attribute | undefined
 }
 
-/** The values that the filter in the brackets of a path selects. */
+/** Edits the values that the filter in the path selects. */
 export function editMatching(attribute: Attribute, current: unknown, edit: MatchingEdit): unknown {
   const { filter, run } = edit
   const selects = (entry: unknown) =>
     matchesEntry(filter, entry, { attribute, mode: run.mode, leniencies: run.leniencies })
-  // Once without a value, for the faults of the filter.
+  // Evaluate once without a value so that an invalid filter fails on an empty attribute too.
   selects({})
   const entries = asArray(current).map(entry => ({ entry, touched: selects(entry) }))
   if (!entries.some(({ touched }) => touched)) return createMatching(attribute, asArray(current), edit)
@@ -37,7 +37,7 @@ export function editMatching(attribute: Attribute, current: unknown, edit: Match
   )
 }
 
-/** One selected value; undefined when it goes. */
+/** Edits one selected value. Undefined when it is removed. */
 export function editEntry(attribute: Attribute, entry: unknown, edit: MatchingEdit): unknown {
   const { op, sub, run, pointer } = edit
   const before = isObject(entry) ? entry : {}
@@ -49,11 +49,11 @@ export function editEntry(attribute: Attribute, entry: unknown, edit: MatchingEd
   const value = oneValue(attribute, edit)
   if (isClearing(attribute, value, edit)) return undefined
   const read = readSingle(attribute, value, { reading: run, pointer })
-  // A bare string says nothing but the value.
+  // A bare string carries only `value`, so the other sub-attributes stay.
   return op === 'replace' && isObject(value) ? read : { ...before, ...(isObject(read) ? read : {}) }
 }
 
-/** The value for a path in brackets; Entra puts it into an array. */
+/** The value for a path with a filter, which Entra puts into an array. */
 export function oneValue(attribute: Attribute, { value, run, pointer }: Edit): unknown {
   return unwrap({ ...attribute, multiValued: false }, value, { reading: run, pointer })
 }

@@ -14,7 +14,7 @@ export interface Operation {
   /** Absent: `value` is an object whose keys are the paths. */
   path?: Path
   value?: unknown
-  /** Where the operation stands in the message, such as `/Operations/0`. */
+  /** Pointer to the operation, such as `/Operations/0`. */
   pointer: string
 }
 
@@ -40,11 +40,14 @@ export function readPatch(
     throw refuse({ code: 'scim_invalid_syntax', message: 'Operations must be an array.', pointer: '/Operations' })
   }
   if (operations.length === 0) {
-    const message = 'Operations is empty: send at least one operation.'
+    const message = 'Operations is empty. Send at least one operation.'
     allow(reading, 'operations_empty', { code: 'scim_invalid_syntax', message, pointer: '/Operations' })
   }
   if (operations.length > MAX_OPERATIONS) {
-    throw new AppError('body_too_large', `A PATCH takes at most ${MAX_OPERATIONS} operations: send several.`)
+    throw new AppError(
+      'body_too_large',
+      `A PATCH may hold at most ${MAX_OPERATIONS} operations. Split it into several requests.`,
+    )
   }
   const read = operations.map((operation: unknown, index) =>
     readOperation(operation, { reading, pointer: `/Operations/${index}` }),
@@ -96,9 +99,8 @@ export function readPath(path: unknown, pointer: string): Path {
 }
 
 /**
- * The attributes, by canonical name, that operations name at the top of the resource; undefined when one of them cannot
- * be told so simply. With it a caller sees that only `active` or only `members` change, and needs not read the rest:
- * `applyPatch({}, …)` is then enough.
+ * The top-level attributes that operations name, by canonical name. Undefined when a name does not resolve. When only
+ * `active` or `members` change, the caller need not read the resource: `applyPatch({}, …)` is enough.
  */
 export function touchedAttributes(
   type: ResourceTypeName,

@@ -29,11 +29,11 @@ export function removeAttribute(attribute: Attribute, current: unknown, edit: Ed
 }
 
 /**
- * What is unassigned counts as its default, so removing what is the default changes nothing. `active: false` stays: access
- * must not come back by a value that went away.
+ * An unassigned attribute has its default value, so removing the default value changes nothing. Removing `active: false` is
+ * refused because it would give access back.
  */
 export function removeDefaulted({ name, default: usual }: Attribute, current: unknown, pointer: string): unknown {
   if (current === undefined || current === usual) return current
-  const message = `${name} cannot be removed while it is ${String(!usual)}: replace it with ${String(usual)} instead.`
+  const message = `${name} cannot be removed while it is ${String(!usual)}. Replace it with ${String(usual)} instead.`
   throw refuse({ code: 'scim_mutability', message, pointer })
 }

@@ -11,7 +11,7 @@ import { removeAttribute } from './remove.ts'
 
 /** One operation on one attribute. */
 
-/** Edits the attribute at the end of the chain, making the complex values on the way. */
+/** Edits the attribute at the end of the chain and creates missing parents. */
 export function editChain(resource: ScimResource, chain: readonly Attribute[], edit: Edit): ScimResource {
   const [first, sub] = chain
   if (first?.multiValued === true && sub !== undefined) {
@@ -37,7 +37,7 @@ export function editAt(container: ScimResource, parents: readonly Attribute[], t
   return withAttribute(container, parent.name, followReference(before, editAt(before, rest, target)))
 }
 
-/** All of an attribute. */
+/** Edits a whole attribute. */
 export function editAttribute(attribute: Attribute, current: unknown, edit: Edit): unknown {
   if (edit.op === 'remove') return removeAttribute(attribute, current, edit)
   const place: Place = { reading: edit.run, pointer: edit.pointer }
@@ -68,10 +68,10 @@ export function mergeComplex(attribute: Attribute, current: unknown, edit: Edit)
   return followReference(before, merged)
 }
 
-/** `emails.display`: a sub-attribute of every value. It can be removed, but no one value fits them all. */
+/** Edits a sub-attribute of every value, such as `emails.display`. Only `remove` applies to all values. */
 export function editSubOfAll(sub: Attribute, current: unknown, edit: Edit): unknown {
   if (edit.op !== 'remove') {
-    throw invalidPath(`Say which value is meant, as in emails[type eq "work"].${sub.name}.`, edit.pathPointer)
+    throw invalidPath(`Select a value with a filter, as in emails[type eq "work"].${sub.name}.`, edit.pathPointer)
   }
   const left = asArray(current)
     .map(entry => editSub(sub, isObject(entry) ? entry : {}, edit))
@@ -86,7 +86,7 @@ export function editSub(sub: Attribute, entry: ScimResource, edit: Edit): ScimRe
 
 export const labels: ReadonlySet<string> = new Set(['type', 'primary', 'display'])
 
-/** Whether an entry only says what it would be for. */
+/** Reports whether only labels of a value are left. */
 export function isHusk(entry: ScimResource): boolean {
   return Object.keys(entry).every(name => labels.has(name))
 }
