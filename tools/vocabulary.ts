@@ -130,7 +130,6 @@ export const pending: readonly string[] = [
   'scripts',
   'bench',
   'migrations',
-  'docs/decisions',
   'docs/benchmarks.md',
   'docs/conformance.md',
   'CHANGELOG.md',
