@@ -1,7 +1,9 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { ENTERPRISE_SCHEMA, GROUP_SCHEMA, USER_SCHEMA } from '../../src/scim/protocol/attributes.ts'
-import type { Mode, ResourceTypeName } from '../../src/scim/protocol/attributes.ts'
+import { ENTERPRISE_SCHEMA, GROUP_SCHEMA, resourceTypes, USER_SCHEMA } from '../../src/scim/protocol/attributes.ts'
+import type { Attribute, Mode, ResourceTypeName } from '../../src/scim/protocol/attributes.ts'
+import { matchesEntry } from '../../src/scim/protocol/evaluate.ts'
+import { parseFilter } from '../../src/scim/protocol/filter.ts'
 import { sameJson } from '../../src/scim/protocol/patch/add.ts'
 import { applyPatch } from '../../src/scim/protocol/patch/apply.ts'
 import type { Patched } from '../../src/scim/protocol/patch/apply.ts'
@@ -157,7 +159,7 @@ t.test(
       [{ op: 'Add', path: 'phoneNumbers[type eq "work"].value', value: '1' }, one, 'target_created'],
       [
         { op: 'Add', path: 'phoneNumbers[type eq "work" and primary eq true].value', value: '1' },
-        one,
+        { phoneNumbers: [{ type: 'work', primary: true, value: '1' }] },
         'target_created',
       ],
       [{ op: 'remove', path: 'phoneNumbers[type eq "work"].value' }, {}, 'target_missed'],
@@ -484,6 +486,66 @@ const operation = fc.oneof(
     value: fc.boolean(),
   }),
 )
+
+const filterable = resourceTypes.User.attributes.flatMap(each =>
+  each.multiValued && each.type === 'complex' && each.mutability === 'readWrite' ? [each] : [],
+)
+
+/** A term of a filter for a sub-attribute, with the literal as providers write it. */
+function term({ name, type }: Attribute): fc.Arbitrary<string> {
+  const words = type === 'boolean' ? ['true', 'false', '"True"', '"False"'] : ['"aGk="', '"QUJD"']
+  return fc.constantFrom(...words).map(word => `${name} eq ${word}`)
+}
+
+const creation = fc.constantFrom(...filterable).chain(filtered => {
+  const subs = filtered.subAttributes ?? []
+  return fc.subarray([...subs], { minLength: 1 }).chain(terms =>
+    fc.record({
+      chosen: fc.constant(filtered),
+      filter: fc.tuple(...terms.map(term)).map(texts => texts.join(' and ')),
+      sub: fc.constantFrom(...subs.filter(sub => sub.type !== 'boolean' && !terms.includes(sub)), undefined),
+      op: fc.constantFrom('add', 'replace'),
+    }),
+  )
+})
+
+t.test('a value created through a filter satisfies the filter, so the same path replaces and removes it', async t => {
+  const subject = { ...ann, roles: [{ value: 'OTHER', primary: true }] }
+  fc.assert(
+    fc.property(creation, ({ chosen, filter, sub, op }) => {
+      const { name } = chosen
+      const path = sub === undefined ? `${name}[${filter}]` : `${name}[${filter}].${sub.name}`
+      const described = chosen.subAttributes?.find(each => each.type !== 'boolean' && !filter.includes(each.name))
+      const value = sub === undefined ? { [described?.name ?? 'primary']: 'Zm8=' } : 'Zm8='
+      if (sub === undefined && described === undefined) return true
+      const selected = (resource: ScimResource) =>
+        ((resource[name] ?? []) as unknown[]).filter(entry =>
+          matchesEntry(parseFilter(filter), entry, { attribute: chosen, mode: 'tolerant', leniencies: [] }),
+        )
+      const created = patch(subject, [{ op, path, value }]).resource
+      const before = ((subject as ScimResource)[name] ?? []) as unknown[]
+      const wanted = Math.max(1, selected(subject).length)
+      const again = patch(created, [{ op: 'replace', path, value }]).resource
+      const count = ((again[name] ?? []) as unknown[]).length
+      const removed = patch(created, [{ op: 'remove', path: `${name}[${filter}]` }]).resource
+      return (
+        t.equal(selected(created).length, wanted, `${op} ${path}`) &&
+        t.ok(count <= before.length + 1, `a second ${path} creates nothing`) &&
+        t.equal(selected(removed).length, 0, `remove ${path}`)
+      )
+    }),
+  )
+})
+
+t.test('a value that contradicts the filter of its path is refused', async t => {
+  for (const [path, value] of [
+    ['emails[value eq "a@example.com"].value', 'b@example.com'],
+    ['emails[type eq "fax"]', { type: 'home', value: 'a' }],
+    ['emails[type eq "fax" or type eq "telex"].value', 'a'],
+  ] as const) {
+    t.throws(() => patch({}, [{ op: 'replace', path, value }]), { code: 'scim_no_target' }, path)
+  }
+})
 
 t.test('applying an operation twice is applying it once', async t => {
   fc.assert(

@@ -338,3 +338,50 @@ t.test('joined ids are valid exactly when each id is valid', t => {
   )
   t.end()
 })
+
+t.test(
+  'a malformed URL or certificate is left out of a whole resource and recorded, and refused when strict',
+  async t => {
+    const values = [
+      ['profileUrl', 'not a url', '/profileUrl', 'reference_malformed'],
+      ['profileUrl', 'https://example.com/ü', '/profileUrl', 'reference_malformed'],
+      ['photos', [{ value: 'https://example.com/a b', type: 'photo' }], '/photos/0/value', 'reference_malformed'],
+      ['x509Certificates', [{ value: '***', type: 'work' }], '/x509Certificates/0/value', 'base64_malformed'],
+    ] as const
+    for (const [name, value, pointer, leniency] of values) {
+      const body = { schemas: [USER_SCHEMA], userName: 'ann', [name]: value }
+      const stored = readResource('User', body, 'tolerant')
+      t.notOk(name in stored.resource, `${name} is left out`)
+      t.same(stored.leniencies, [{ name: leniency, pointer }], name)
+      t.throws(() => readResource('User', body, 'strict'), { code: 'scim_invalid_value', errors: [{ pointer }] }, name)
+    }
+    for (const url of [
+      'https://example.com/a?b#c',
+      '../Users/1',
+      'data:image/png;base64,QUJD',
+      'urn:example:a',
+      'mailto:a@b',
+    ]) {
+      const { resource, leniencies } = readResource(
+        'User',
+        { schemas: [USER_SCHEMA], userName: 'a', profileUrl: url },
+        'strict',
+      )
+      t.equal(resource.profileUrl, url)
+      t.same(leniencies, [])
+    }
+  },
+)
+
+t.test('schemas that name only another resource type are refused in both modes', async t => {
+  const names = { userName: 'ann', displayName: 'Ann' }
+  for (const mode of ['tolerant', 'strict'] as const) {
+    for (const declared of [[GROUP_SCHEMA], ['urn:scim:schemas:core:2.0:Group'], GROUP_SCHEMA.toUpperCase()]) {
+      t.throws(() => readResource('User', { schemas: declared, ...names }, mode), { code: 'scim_invalid_syntax' }, mode)
+    }
+    t.throws(() => readResource('Group', { schemas: [ENTERPRISE_SCHEMA], ...names }, mode), {
+      code: 'scim_invalid_syntax',
+    })
+  }
+  t.equal(readResource('User', { schemas: [USER_SCHEMA, GROUP_SCHEMA], ...names }, 'tolerant').resource.userName, 'ann')
+})

@@ -31,6 +31,7 @@ export type LeniencyName =
   | 'string_for_complex'
   | 'empty_string_cleared'
   | 'base64_malformed'
+  | 'reference_malformed'
   | 'member_detail_ignored'
   // PATCH
   | 'target_created'
@@ -53,6 +54,8 @@ export interface Reading {
   mode: Mode
   leniencies: Leniency[]
   kinds?: MembershipTypes
+  /** POST and PUT, whose body is a whole resource. */
+  isWhole?: true
 }
 
 export type MembershipType = 'User' | 'Group'

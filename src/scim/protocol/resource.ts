@@ -26,12 +26,12 @@ export interface ReadResource {
  * both name the attribute and its JSON pointer
  */
 export function readResource(type: ResourceTypeName, body: unknown, mode: Mode): ReadResource {
-  return readBody(body, { type, mode, leniencies: [] })
+  return readBody(body, { type, mode, leniencies: [], isWhole: true })
 }
 
 /** As `readResource`, for a group: collects the claimed types of its members and reads large groups in stretches. */
 export async function readGroup(body: unknown, mode: Mode, kinds: MembershipTypes): Promise<ReadResource> {
-  const reading: Reading = { type: 'Group', mode, leniencies: [], kinds }
+  const reading: Reading = { type: 'Group', mode, leniencies: [], kinds, isWhole: true }
   if (!isObject(body)) return readBody(body, reading)
   const place = (key: string): Place => ({ reading, pointer: at('', key) })
   const keys = Object.keys(body).filter(key => namesMembers(key, place(key)))
@@ -132,7 +132,27 @@ function readDeclared(body: Record<string, unknown>, reading: Reading): Set<stri
     throw refuse({ code: 'scim_invalid_value', message, pointer: '/schemas' })
   }
   const keys = new Set(Object.keys(body).map(name => name.toLowerCase()))
+  requireOwnSchema(uris, reading)
   return new Set(uris.map((uri: unknown, index) => readUri(uri, keys, { reading, pointer: at('/schemas', index) })))
+}
+
+/** Refuses `schemas` that name another resource type and not this one, in both modes: the body is not what we would store. */
+function requireOwnSchema(uris: readonly unknown[], { type }: Reading): void {
+  const lower = new Set(uris.map(uri => (typeof uri === 'string' ? uri.toLowerCase() : '')))
+  const names = (each: ResourceTypeName) => [...schemasOf(each)].some(uri => lower.has(uri))
+  const other = resourceTypeNames.find(each => each !== type && names(each))
+  if (other === undefined || names(type)) return
+  const message = `schemas names ${other}, but this endpoint takes ${type}. Send ["${resourceTypes[type].schema}"].`
+  throw refuse({ code: 'scim_invalid_syntax', message, pointer: '/schemas' })
+}
+
+const resourceTypeNames: readonly ResourceTypeName[] = ['User', 'Group']
+
+/** Current and draft URIs of a resource type and its extensions, in lower case. */
+function schemasOf(type: ResourceTypeName): ReadonlySet<string> {
+  const { schema, extensions } = resourceTypes[type]
+  const current = [schema, ...extensions.map(({ name }) => name)].map(uri => uri.toLowerCase())
+  return new Set([...current, ...legacySchemas[type].keys()])
 }
 
 function readUri(uri: unknown, keys: ReadonlySet<string>, { reading, pointer }: Place): string {

@@ -35,7 +35,7 @@ export function readValue(attribute: Attribute, value: unknown, place: Place): u
 /** Reads one value of an attribute; of a multi-valued one, one of its values. */
 export function readSingle(attribute: Attribute, sent: unknown, place: Place): unknown {
   const value = unwrap(attribute, sent, place)
-  if (value === null || value === undefined) return undefined
+  if (value === null || value === undefined || omitsMalformed(attribute, value, place)) return undefined
   switch (attribute.type) {
     case 'complex':
       return readComplex(attribute, value, place)
@@ -135,6 +135,11 @@ function readComplex(attribute: Attribute, sent: unknown, place: Place): unknown
     }
     if (sub.mutability === 'readOnly') continue
     if (Object.hasOwn(read, sub.name)) throw givenTwice(sub.name, innerPlace.pointer)
+    if (omitsMalformed(sub, inner, innerPlace)) {
+      // The other sub-attributes only describe the value.
+      if (sub.name === 'value') return undefined
+      continue
+    }
     const innerValue = readValue(sub, inner, innerPlace)
     if (innerValue !== undefined) read[sub.name] = innerValue
   }
@@ -171,11 +176,32 @@ function readText(attribute: Attribute, value: unknown, { reading, pointer }: Pl
   checkText(text, { name: attribute.name, maxLength: attribute.maxLength, pointer })
   // Treat a blank externalId as absent. Otherwise all users without one would match each other.
   if (attribute.name === 'externalId' && text.trim() === '') return cleared(attribute, { reading, pointer })
-  if (attribute.type === 'binary' && !isBase64(text)) {
-    const message = `${attribute.name} must be base64 (RFC 7643 section 2.3.6).`
-    allow(reading, 'base64_malformed', { code: 'scim_invalid_value', message, pointer })
-  }
+  if (!isWellFormed(attribute, text)) throw malformed(attribute, pointer)
   return text
+}
+
+/** Reports whether text has the form of its type: base64, or a URI reference. */
+function isWellFormed({ type }: Attribute, text: string): boolean {
+  if (type === 'binary') return isBase64(text)
+  return type !== 'reference' || text === '' || isUriReference(text)
+}
+
+function malformed(attribute: Attribute, pointer: string): AppError {
+  const isBinary = attribute.type === 'binary'
+  return invalid(attribute, pointer, isBinary ? 'must be base64 (RFC 7643 section 2.3.6)' : 'must be a URI (RFC 3986)')
+}
+
+/**
+ * Reports whether a whole resource may be stored without this value: on a tolerant directory a malformed certificate or
+ * URL must not keep a person out, and clients cannot read it. PATCH refuses it, because the request names that attribute.
+ */
+function omitsMalformed(attribute: Attribute, value: unknown, { reading, pointer }: Place): boolean {
+  if (reading.isWhole !== true || reading.mode === 'strict') return false
+  if (typeof value !== 'string' || isWellFormed(attribute, value)) return false
+  const { message } = malformed(attribute, '')
+  const name = attribute.type === 'binary' ? 'base64_malformed' : 'reference_malformed'
+  allow(reading, name, { code: 'scim_invalid_value', message, pointer })
+  return true
 }
 
 function isBase64(text: string): boolean {
@@ -192,4 +218,16 @@ export function isRelation(attribute: Attribute): boolean {
 
 export function invalid(attribute: Attribute, pointer: string, rule: string): AppError {
   return refuse({ code: 'scim_invalid_value', message: `${attribute.name} ${rule}.`, pointer })
+}
+
+const pchar = "(?:[A-Za-z0-9\\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})"
+const authority = `(?:${pchar.replace(':@', ':')}*@)?(?:\\[[0-9A-Fa-f:.]+\\]|${pchar.replace(':@', '')}*)(?::\\d*)?`
+const path = `(?://${authority}(?:/${pchar}*)*|/?(?:${pchar}+(?:/${pchar}*)*)?)`
+const uriReference = new RegExp(
+  `^(?:[A-Za-z][A-Za-z0-9+.-]*:(?=.)|(?![^/?#]*:))${path}(?:\\?(?:${pchar}|[/?])*)?(?:#(?:${pchar}|[/?])*)?$`,
+)
+
+/** Reports whether text is an absolute or relative URI (RFC 3986 §4.1). Other characters must be percent-encoded. */
+export function isUriReference(text: string): boolean {
+  return uriReference.test(text)
 }

@@ -5,14 +5,14 @@ import type { Filter } from '../filter.ts'
 import { allow, isObject, refuse } from '../reading.ts'
 import type { Place, ScimResource } from '../reading.ts'
 import { readSingle, unwrap } from '../value.ts'
-import { settle, untouched } from './add.ts'
+import { addEntries, settle } from './add.ts'
 import { asArray, ignoreRemoveValue, isClearing, missTarget, noTarget, withAttribute } from './edit.ts'
 import type { Edit } from './edit.ts'
 import { editSub } from './replace.ts'
 
 /** Operations on the values that a filter in the path selects. */
 
-export interface MatchingEdit extends Edit {
+interface MatchingEdit extends Edit {
   filter: Filter
   sub: Attribute | undefined
 }
@@ -38,7 +38,7 @@ export function editMatching(attribute: Attribute, current: unknown, edit: Match
 }
 
 /** Edits one selected value. Undefined when it is removed. */
-export function editEntry(attribute: Attribute, entry: unknown, edit: MatchingEdit): unknown {
+function editEntry(attribute: Attribute, entry: unknown, edit: MatchingEdit): unknown {
   const { op, sub, run, pointer } = edit
   const before = isObject(entry) ? entry : {}
   if (sub !== undefined) return editSub(sub, before, edit)
@@ -54,42 +54,42 @@ export function editEntry(attribute: Attribute, entry: unknown, edit: MatchingEd
 }
 
 /** The value for a path with a filter, which Entra puts into an array. */
-export function oneValue(attribute: Attribute, { value, run, pointer }: Edit): unknown {
+function oneValue(attribute: Attribute, { value, run, pointer }: Edit): unknown {
   return unwrap({ ...attribute, multiValued: false }, value, { reading: run, pointer })
 }
 
 /**
- * A filter that selects nothing has no target (RFC 7644 §3.5.2.3). Entra sends it all the same to give a user a first
- * telephone number, so tolerant mode makes the value that the filter describes, never as the primary one.
+ * A filter that selects nothing has no target (RFC 7644 §3.5.2.3). Entra sends such a filter to give a user a first
+ * telephone number or role, so tolerant mode creates the value that the filter describes. The new value satisfies the
+ * filter, because the next operation with the same path must find it.
  */
-export function createMatching(attribute: Attribute, entries: readonly unknown[], edit: MatchingEdit): unknown {
-  const { op, sub, run, pointer } = edit
-  const unchanged = entries.length === 0 ? undefined : entries
+function createMatching(attribute: Attribute, entries: readonly unknown[], edit: MatchingEdit): unknown {
+  const { op, sub, filter, run, pointer, pathPointer } = edit
   const value = op === 'remove' ? undefined : oneValue(sub ?? attribute, edit)
   if (op === 'remove' || value === null || value === '') {
     missTarget(attribute, edit)
-    return unchanged
+    return entries.length === 0 ? undefined : entries
   }
   const place: Place = { reading: run, pointer }
-  const template = describedBy(edit.filter, attribute, place)
-  if (template === undefined) throw refuse(noTarget(attribute.name, edit.pathPointer))
-  allow(run, 'target_created', noTarget(attribute.name, edit.pathPointer))
+  const template = describedBy(filter, attribute, { reading: run, pointer: pathPointer })
   const read = readSingle(sub ?? attribute, value, place)
-  const entry =
+  const created =
     sub === undefined ? { ...template, ...(isObject(read) ? read : {}) } : withAttribute(template, sub.name, read)
-  return settle(attribute, [...untouched(entries), { entry, touched: true }], edit)
+  if (!matchesEntry(filter, created, { attribute, mode: run.mode, leniencies: run.leniencies })) {
+    throw refuse(noTarget(attribute.name, pathPointer))
+  }
+  allow(run, 'target_created', noTarget(attribute.name, pathPointer))
+  return addEntries(attribute, entries, { added: [created], edit })
 }
 
-/** The value that `a eq "x" and b eq "y"` describes; undefined for filters that describe none. */
-export function describedBy(filter: Filter, attribute: Attribute, place: Place): ScimResource | undefined {
+/** The sub-attributes that a filter fixes: its `eq` terms joined by `and`. */
+function describedBy(filter: Filter, attribute: Attribute, place: Place): ScimResource {
   if (filter.kind === 'and') {
-    return filter.operands.reduce<ScimResource | undefined>((described, operand) => {
-      const part = describedBy(operand, attribute, place)
-      return described && part && { ...described, ...part }
-    }, {})
+    return Object.assign({}, ...filter.operands.map(operand => describedBy(operand, attribute, place))) as ScimResource
   }
-  if (filter.kind !== 'compare' || filter.operator !== 'eq' || filter.value === null) return undefined
+  if (filter.kind !== 'compare' || filter.operator !== 'eq' || filter.value === null) return {}
   const sub = findSubAttribute(attribute, filter.attribute)
-  if (sub === undefined) return undefined
-  return sub.name === 'primary' ? {} : { [sub.name]: readSingle(sub, filter.value, place) }
+  if (sub === undefined) return {}
+  const value = readSingle(sub, filter.value, place)
+  return value === undefined ? {} : { [sub.name]: value }
 }
