@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { Test } from 'tap'
+import type { AppOptions } from '../../src/app.ts'
 import { uuid7 } from '../../src/uuid7.ts'
 import { makeApp, makeWorkspace, type TestApp } from './app.ts'
 import { makeNetwork, type TestNetwork } from './network.ts'
@@ -41,17 +42,19 @@ export interface WorldOptions {
   issuer?: string
   /** For one call to a provider. */
   timeoutMs?: number
+  /** Sees the routes of the app as they are registered. */
+  observer?: AppOptions['observer']
 }
 
 export async function makeSignInWorld(
   t: Test,
-  { settings = {}, beside, issuer, timeoutMs = 5_000 }: WorldOptions = {},
+  { settings = {}, beside, issuer, timeoutMs = 5_000, observer }: WorldOptions = {},
 ): Promise<SignInWorld> {
   const network = beside?.network ?? makeNetwork()
   const idp = beside?.idp ?? (await makeScriptedProvider(t, { network, ...(issuer !== undefined && { issuer }) }))
   const test = await makeApp(t, {
     settings: { SIGN_IN_STARTS_PER_MINUTE: '10000', SIGN_IN_OPEN_ATTEMPTS: '10000', ...settings },
-    options: { outbound: { ...network.outbound, timeoutMs, failureStepMs: 20 } },
+    options: { outbound: { ...network.outbound, timeoutMs, failureStepMs: 20 }, ...(observer && { observer }) },
     ...(beside && { beside: beside.test }),
   })
   return { test, network, idp, makeAcme: config => makeAcme(test, idp, config) }
