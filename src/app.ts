@@ -23,7 +23,7 @@ import { healthRoutes } from './http/health.ts'
 import { logRequests, requestLogger } from './http/log.ts'
 import { createRequestLimits } from './http/request-limits.ts'
 import { problemErrors, sendProblem } from './http/problem.ts'
-import { answerConnectionError, maxHeaderBytes, refuseEncodedBodies } from './http/raw-requests.ts'
+import { answerConnectionError, maxHeaderBytes, refuseEncodedBodies, refuseMalformedUrls } from './http/raw-requests.ts'
 import { maxBodyBytes, toAppError } from './http/refusal.ts'
 import { refuseUnreadInput } from './http/unread-input.ts'
 import { zodCompilers } from './http/validation.ts'
@@ -102,6 +102,7 @@ export async function buildApp({
   app.removeAllContentTypeParsers()
   logRequests(app)
   refuseEncodedBodies(app)
+  refuseMalformedUrls(app)
   const inFlight = createBytesInFlight({
     replica: config.bodyBytesInFlight,
     owner: config.bodyBytesInFlightPerWorkspace,

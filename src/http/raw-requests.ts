@@ -52,3 +52,30 @@ export function refuseEncodedBodies(app: FastifyInstance): void {
     )
   })
 }
+
+/**
+ * Refuses a URL whose bytes are not UTF-8. The query parser would keep or replace such bytes, so that a filter would
+ * silently look for another name. Runs after authentication, so that the refusal of a directory is recorded.
+ */
+export function refuseMalformedUrls(app: FastifyInstance): void {
+  app.addHook('preValidation', async request => {
+    if (isUtf8Url(request.raw.url ?? '')) return
+    throw new AppError('invalid', 'The URL is not valid UTF-8. Percent-encode each byte of the UTF-8 text.')
+  })
+}
+
+function isUtf8Url(url: string): boolean {
+  // Node reads the request line as Latin-1: every byte above 0x7f should have been percent-encoded.
+  if (/[\x80-\xff]/.test(url)) return false
+  // Bytes above 0x7f in a row are whole characters of UTF-8.
+  return (url.match(/(?:%[89a-f][0-9a-f])+/gi) ?? []).every(isDecodable)
+}
+
+function isDecodable(encoded: string): boolean {
+  try {
+    decodeURIComponent(encoded)
+    return true
+  } catch {
+    return false
+  }
+}

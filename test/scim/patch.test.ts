@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
+import { AppError } from '../../src/errors.ts'
 import { ENTERPRISE_SCHEMA, GROUP_SCHEMA, resourceTypes, USER_SCHEMA } from '../../src/scim/protocol/attributes.ts'
 import type { Attribute, Mode, ResourceTypeName } from '../../src/scim/protocol/attributes.ts'
 import { matchesEntry } from '../../src/scim/protocol/evaluate.ts'
@@ -343,11 +344,81 @@ t.test('an unknown extension changes by key or by path in tolerant mode', async 
   t.same(patch(with17, [{ op: 'replace', path: `${acme}:badge`, value: 18 }]).resource[acme], { badge: 18, desk: 'a' })
   t.same(patch(with17, [{ op: 'remove', path: `${acme}:badge` }]).resource[acme], { desk: 'a' })
   t.same(patch(with17, [{ op: 'remove', path: acme }]).resource, ann)
-  t.same(patch(ann, [{ op: 'add', path: `${acme}:__proto__`, value: { admin: true } }]).changed, true)
+  t.throws(() => patch(ann, [{ op: 'add', path: `${acme}:__proto__`, value: { admin: true } }]), {
+    code: 'scim_invalid_path',
+  })
   t.equal(({} as ScimResource).admin, undefined)
   t.throws(() => patch(ann, [{ op: 'add', path: `${acme}:badge`, value: 1 }], { mode: 'strict' }), {
     code: 'scim_invalid_path',
   })
+})
+
+t.test('the general rules apply to the attributes of an unknown extension', async t => {
+  const acme = 'urn:example:acme:2.0:User'
+  const start = patch(ann, [{ op: 'add', value: { [acme]: { badge: '7', tags: ['a'] } } }]).resource
+  const after = (operation: object) => patch(start, [operation]).resource[acme]
+  t.same(after({ op: 'add', path: `${acme}:tags`, value: ['b', 'a'] }), { badge: '7', tags: ['a', 'b'] })
+  t.same(after({ op: 'replace', path: `${acme}:TAGS`, value: ['c'] }), { badge: '7', tags: ['c'] })
+  t.same(after({ op: 'replace', path: `${acme}:Badge`, value: '8' }), { badge: '8', tags: ['a'] })
+  t.same(after({ op: 'add', path: acme.toUpperCase(), value: { BADGE: '9' } }), { badge: '9', tags: ['a'] })
+  t.same(after({ op: 'remove', path: `${acme}:tags` }), { badge: '7' })
+  t.same(after({ op: 'remove', path: `${acme}:nothing` }), { badge: '7', tags: ['a'] })
+  const office = { op: 'add', path: `${acme}:office`, value: { floor: '3' } }
+  const withOffice = patch(start, [office])
+  t.same(withOffice.resource[acme], { badge: '7', tags: ['a'], office: { floor: '3' } })
+  t.same(withOffice.resource.schemas, [USER_SCHEMA, ENTERPRISE_SCHEMA, acme])
+  t.same(patch(ann, [office]).resource[acme], { office: { floor: '3' } }, 'without the extension before')
+  const seat = { op: 'add', path: `${acme}:Office.seat`, value: 12 }
+  t.same(patch(withOffice.resource, [seat]).resource[acme], {
+    badge: '7',
+    tags: ['a'],
+    office: { floor: '3', seat: 12 },
+  })
+  const cards = { op: 'add', path: `${acme}:cards[type eq "door"].value`, value: '1' }
+  const withCard = patch(start, [cards, { ...cards, op: 'replace', value: '2' }]).resource
+  t.same(withCard[acme], { badge: '7', tags: ['a'], cards: [{ type: 'door', value: '2' }] })
+  t.same(patch(withCard, [{ op: 'remove', path: `${acme}:cards[type eq "door"]` }]).resource, start)
+  t.throws(() => after({ op: 'add', path: acme, value: { badge: '1', Badge: '2' } }), { code: 'scim_invalid_syntax' })
+})
+
+const extensionValue = fc.oneof(
+  fc.string({ minLength: 1, maxLength: 3 }),
+  fc.integer(),
+  fc.array(fc.constantFrom('a', 'b', 'c'), { minLength: 1, maxLength: 3 }),
+  fc.record({ floor: fc.constantFrom('1', '2') }),
+)
+
+t.test('any edits of an unknown extension keep one spelling of each name and one schema URI', async t => {
+  const acme = 'urn:example:acme:2.0:User'
+  const edit = fc.record({
+    op: fc.constantFrom('add', 'replace', 'remove'),
+    name: fc.constantFrom('badge', 'Badge', 'desk', 'DESK'),
+    value: extensionValue,
+    byPath: fc.boolean(),
+  })
+  fc.assert(
+    fc.property(fc.array(edit, { maxLength: 8 }), edits => {
+      let resource = ann
+      for (const { op, name, value, byPath } of edits) {
+        const operation =
+          byPath || op === 'remove'
+            ? { op, path: `${acme}:${name}`, ...(op !== 'remove' && { value }) }
+            : { op, value: { [acme]: { [name]: value } } }
+        try {
+          resource = patch(resource, [operation]).resource
+        } catch (error) {
+          // A value of another type than the stored one may be refused, which changes nothing.
+          if (!(error instanceof AppError)) throw error
+        }
+      }
+      const names = Object.keys(resource[acme] ?? {}).map(name => name.toLowerCase())
+      const uris = (resource.schemas as string[]).filter(uri => uri.startsWith(acme))
+      return (
+        t.equal(new Set(names).size, names.length, JSON.stringify(resource[acme])) &&
+        t.same(uris, names.length > 0 ? [acme] : [])
+      )
+    }),
+  )
 })
 
 // ---- groups
@@ -510,7 +581,7 @@ const creation = fc.constantFrom(...filterable).chain(filtered => {
 })
 
 t.test('a value created through a filter satisfies the filter, so the same path replaces and removes it', async t => {
-  const subject = { ...ann, roles: [{ value: 'OTHER', primary: true }] }
+  const subject = { schemas: [USER_SCHEMA], userName: 'ann', roles: [{ value: 'OTHER', type: 'other' }] }
   fc.assert(
     fc.property(creation, ({ chosen, filter, sub, op }) => {
       const { name } = chosen

@@ -291,7 +291,7 @@ t.test('discovery tells what is true, from the same table that requests are read
     const one =
       attribute.type === 'complex'
         ? Object.fromEntries(inner.map((sub: Json) => [sub.name, sample(sub)]))
-        : attribute.type === 'boolean' || `x-${attribute.name}`
+        : attribute.type === 'boolean' || (attribute.type === 'binary' ? 'QUJD' : `x-${attribute.name}`)
     return attribute.multiValued ? [one] : one
   }
   const writable = (urn: string): Json => {
@@ -461,4 +461,29 @@ t.test('bodies have a limit, and what exceeds it is a SCIM 413', async t => {
   const { send } = await makeDirectory(t, { settings: { SCIM_MAX_BODY_BYTES: '65536' } })
   const reply = await send('POST', '/Users', { body: { schemas: [USER], userName: 'ana', title: 'x'.repeat(70_000) } })
   t.match(reply.json(), { status: '413', schemas: [ERROR], detail: /larger than the 65536 bytes/ })
+})
+
+t.test('bytes that are not UTF-8 are refused in bodies and URLs, and change nothing', async t => {
+  const { app, token, directoryId, get, entries, url, headers } = await makeDirectory(t, { on })
+  const authorization = `Bearer ${token}`
+  const body = JSON.stringify({ schemas: [USER], userName: 'jos\u00e9' })
+  const users = `/scim/v2/${directoryId}/Users`
+  const scim = { authorization, 'content-type': 'application/scim+json' }
+  const refused = await app.inject({ method: 'POST', url: users, headers: scim, payload: Buffer.from(body, 'latin1') })
+  t.match(refused.json(), { status: '400', scimType: 'invalidSyntax', detail: /not UTF-8/ })
+  t.match((await entries()).at(-1), { reason: 'invalidSyntax' })
+  t.equal((await get('/Users')).totalResults, 0)
+  const filter = `${users}?filter=userName%20eq%20%22jos%E9%22`
+  t.match((await app.inject({ url: filter, headers: { authorization } })).json(), {
+    status: '400',
+    scimType: 'invalidSyntax',
+    detail: /not valid UTF-8/,
+  })
+  t.equal((await app.inject({ url: `${users}/jos%E9`, headers: { authorization } })).statusCode, 400)
+  t.equal((await app.inject({ url: filter.replace('%E9', '%C3%A9'), headers: { authorization } })).statusCode, 200)
+  const admin = { ...headers, 'content-type': 'application/json' }
+  const payload = Buffer.from(JSON.stringify({ name: 'Caf\u00e9' }), 'latin1')
+  const group = await app.inject({ method: 'POST', url: `${url}/groups`, headers: admin, payload })
+  t.match(group.json(), { status: 400, code: 'malformed_json' })
+  t.equal((await app.inject({ url: `${url}/groups?after=%E9`, headers })).statusCode, 400)
 })

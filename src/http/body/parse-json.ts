@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import { AppError } from '../../errors.ts'
 import { inStretches } from '../../turns.ts'
 
@@ -44,6 +45,7 @@ interface Level {
  * @throws {AppError} `malformed_json`; `body_too_large` naming the limit that was exceeded
  */
 export function parseJson(sent: Buffer, maxValues: number, piece = PIECE): unknown {
+  requireUtf8(sent)
   const bytes = withoutMark(sent)
   if (isWithinLimits(bytes, maxValues)) return parse(bytes.toString())
   const steps = stepsOf(bytes, { maxValues, piece })
@@ -55,6 +57,7 @@ export function parseJson(sent: Buffer, maxValues: number, piece = PIECE): unkno
 
 /** The same in stretches, between which other requests have their turn. */
 export async function parseLargeJson(sent: Buffer, maxValues: number): Promise<unknown> {
+  requireUtf8(sent)
   return inStretches(stepsOf(withoutMark(sent), { maxValues, piece: PIECE }))
 }
 
@@ -226,6 +229,12 @@ function parse(text: string): unknown {
   } catch (cause) {
     throw malformed(cause)
   }
+}
+
+/** Invalid bytes would become U+FFFD, so that two names that differ in one byte would be stored as one. */
+function requireUtf8(bytes: Buffer): void {
+  if (isUtf8(bytes)) return
+  throw new AppError('malformed_json', 'The request body is not UTF-8 (RFC 8259 section 8.1). Encode it as UTF-8.')
 }
 
 function malformed(cause?: unknown): AppError {

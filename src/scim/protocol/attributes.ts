@@ -35,6 +35,8 @@ export interface Attribute {
   default?: boolean
   /** In UTF-16 code units; values that an index holds are shorter, so that they fit into one. */
   maxLength: number
+  /** Inferred from a value without a schema: any JSON value is kept as sent. */
+  isOpen?: boolean
   /** Where it is stored: absent means at its own JSON path in `doc`. */
   home?: Home
 }

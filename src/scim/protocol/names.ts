@@ -77,5 +77,7 @@ export function withSchemas(type: ResourceTypeName, resource: ScimResource): Sci
 export function isInKnownSchema(type: ResourceTypeName, name: string): boolean {
   const { schema, extensions } = resourceTypes[type]
   const lower = name.toLowerCase()
-  return [schema, ...extensions.map(extension => extension.name)].some(urn => lower.startsWith(urn.toLowerCase()))
+  return [schema, ...extensions.map(extension => extension.name)].some(
+    urn => lower === urn.toLowerCase() || lower.startsWith(`${urn.toLowerCase()}:`),
+  )
 }

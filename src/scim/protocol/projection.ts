@@ -1,6 +1,7 @@
-import { findAttribute, resourceTypes } from './attributes.ts'
+import { findAttribute, findSubAttribute, resourceTypes } from './attributes.ts'
 import type { Attribute, AttributePath, Mode, ResourceTypeName } from './attributes.ts'
 import { isExtensionName } from './names.ts'
+import { inferAttribute, storedExtension } from './open-extension.ts'
 import { allow, isObject, printable, refuse } from './reading.ts'
 import type { Leniency, Reading, ScimResource } from './reading.ts'
 
@@ -12,6 +13,8 @@ export interface Projection {
   type: ResourceTypeName
   kind: 'only' | 'except'
   names: NameTree
+  /** Extensions without a schema, or attributes of them; the stored extension decides where the URN ends. */
+  foreign: readonly string[]
 }
 
 /** Names by level. A level without names includes everything below it. */
@@ -38,8 +41,10 @@ export function readProjection(
   const kind = only.length > 0 ? 'only' : 'except'
   const pointer = kind === 'only' ? '/attributes' : '/excludedAttributes'
   const names: NameTree = new Map()
-  for (const name of kind === 'only' ? only : except) addName(names, { name, kind }, { reading, pointer })
-  return { projection: { type, kind, names }, leniencies: reading.leniencies }
+  const wanted = kind === 'only' ? only : except
+  const isForeign = (name: string) => isExtensionName(name) && findAttribute(type, name) === undefined
+  for (const name of wanted.filter(each => !isForeign(each))) addName(names, { name, kind }, { reading, pointer })
+  return { projection: { type, kind, names, foreign: wanted.filter(isForeign) }, leniencies: reading.leniencies }
 }
 
 /** Reports whether the response has any part of an attribute, so that it must be read. */
@@ -54,6 +59,7 @@ export function keepsDocument(projection: Projection | undefined): boolean {
   if (projection === undefined) return true
   return (
     projection.kind === 'except' &&
+    projection.foreign.length === 0 &&
     [...projection.names].every(([name, below]) => outside.has(name) && below.size === 0)
   )
 }
@@ -63,13 +69,36 @@ const outside: ReadonlySet<string> = new Set(['meta', 'active', 'groups', 'membe
 /** Applies a projection to a complete resource. */
 export function project(projection: Projection | undefined, resource: ScimResource): ScimResource {
   if (projection === undefined) return resource
-  const { type, kind, names } = projection
+  const { type, kind } = projection
+  const names = namesOf(projection, resource)
   const kept = Object.entries(resource).flatMap(([name, value]) => {
     if (isAlwaysReturned(type, name)) return [[name, value]]
     const left = kind === 'only' ? pick(names.get(name), value) : omit(names.get(name), value)
     return left === undefined ? [] : [[name, left]]
   })
   return Object.fromEntries(kept) as ScimResource
+}
+
+/** The names of a projection with those of extensions in the spelling that the resource stores. */
+function namesOf({ names, foreign }: Projection, resource: ScimResource): NameTree {
+  if (foreign.length === 0) return names
+  const tree = structuredClone(names)
+  for (const name of foreign) {
+    const urn = storedExtension(name, resource)
+    if (urn === undefined) continue
+    const rest = name.length === urn.length ? [] : name.slice(urn.length + 1).split('.')
+    const path = storedPath(inferAttribute(urn, [resource[urn]]), rest)
+    if (path !== undefined) addPath(tree, path)
+  }
+  return tree
+}
+
+/** The names that lead to an attribute, or undefined when the resource does not have it. */
+function storedPath(attribute: Attribute, [name, ...rest]: readonly string[]): string[] | undefined {
+  if (name === undefined) return [attribute.name]
+  const sub = findSubAttribute(attribute, name)
+  const path = sub && storedPath(sub, rest)
+  return path && [attribute.name, ...path]
 }
 
 function listNames(names: readonly string[] = []): string[] {
@@ -85,10 +114,6 @@ function addName(
   { reading, pointer }: { reading: Reading; pointer: string },
 ): void {
   const path = findAttribute(reading.type, name)
-  if (path === undefined && isExtensionName(name)) {
-    addPath(tree, [name])
-    return
-  }
   if (path === undefined) {
     const message = `${printable(name)} is not an attribute of ${reading.type}. See /Schemas.`
     allow(reading, 'attribute_unknown', { code: 'scim_invalid_value', message, pointer })

@@ -35,7 +35,9 @@ export function readValue(attribute: Attribute, value: unknown, place: Place): u
 /** Reads one value of an attribute; of a multi-valued one, one of its values. */
 export function readSingle(attribute: Attribute, sent: unknown, place: Place): unknown {
   const value = unwrap(attribute, sent, place)
-  if (value === null || value === undefined || omitsMalformed(attribute, value, place)) return undefined
+  if (value === null || value === undefined) return undefined
+  if (attribute.isOpen) return value
+  if (omitsMalformed(attribute, value, place)) return undefined
   switch (attribute.type) {
     case 'complex':
       return readComplex(attribute, value, place)
@@ -75,7 +77,7 @@ export function asComplex(attribute: Attribute, value: unknown, { reading, point
 
 /** Takes a single value out of an array, as Entra sends a manager or a title. */
 export function unwrap(attribute: Attribute, value: unknown, { reading, pointer }: Place): unknown {
-  if (!Array.isArray(value)) return value
+  if (!Array.isArray(value) || attribute.isOpen) return value
   if (attribute.multiValued || value.length > 1) {
     throw invalid(attribute, pointer, attribute.multiValued ? 'must not have arrays as values' : 'has one value')
   }

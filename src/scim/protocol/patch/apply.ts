@@ -138,7 +138,9 @@ function applyKey(resource: ScimResource, key: string, edit: Edit): ScimResource
     allow(run, 'password_ignored', { code: 'scim_invalid_path', message, pointer })
     return resource
   }
-  if (found === undefined && isForeign(run.type, key)) return putExtension(resource, key, edit)
+  if (found === undefined && isForeign(run.type, key)) {
+    return putExtension(resource, key.includes('[') ? readPath(key, pointer) : { attribute: key }, edit)
+  }
   if (found === undefined && !/[.[]/.test(key)) {
     allowUnknown(key, place)
     return resource
@@ -165,8 +167,7 @@ function applyPath(resource: ScimResource, path: Path, edit: Edit): ScimResource
   const { run, pathPointer } = edit
   const found = resolvePath(path.attribute, { reading: run, pointer: pathPointer })
   if (found === undefined) {
-    if (path.filter === undefined && isForeign(run.type, path.attribute))
-      return putExtension(resource, path.attribute, edit)
+    if (isForeign(run.type, path.attribute)) return putExtension(resource, path, edit)
     throw invalidPath(`${printable(path.attribute)} is not an attribute of ${run.type}. See /Schemas.`, pathPointer)
   }
   const { attribute, parents } = found

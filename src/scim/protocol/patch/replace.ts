@@ -1,7 +1,8 @@
 import { at } from '../../../json-pointer.ts'
 import { findSubAttribute } from '../attributes.ts'
 import type { Attribute } from '../attributes.ts'
-import { allowUnknown, isObject } from '../reading.ts'
+import { isExtensionName } from '../names.ts'
+import { allowUnknown, givenTwice, isObject } from '../reading.ts'
 import type { Place, ScimResource } from '../reading.ts'
 import { asComplex, readSingle, readValue, unwrap } from '../value.ts'
 import { addEntries } from './add.ts'
@@ -13,9 +14,11 @@ import { removeAttribute } from './remove.ts'
 
 /** Edits the attribute at the end of the chain and creates missing parents. */
 export function editChain(resource: ScimResource, chain: readonly Attribute[], edit: Edit): ScimResource {
-  const [first, sub] = chain
-  if (first?.multiValued === true && sub !== undefined) {
-    return editAt(resource, [], { attribute: first, change: current => editSubOfAll(sub, current, edit) })
+  const many = chain.findIndex(({ multiValued }, index) => multiValued && index < chain.length - 1)
+  const [values, sub] = many < 0 ? [] : chain.slice(many)
+  if (values !== undefined && sub !== undefined) {
+    const change = (current: unknown) => editSubOfAll(sub, current, edit)
+    return editAt(resource, chain.slice(0, many), { attribute: values, change })
   }
   const attribute = chain.at(-1)
   if (attribute === undefined) return resource
@@ -34,7 +37,8 @@ export function editAt(container: ScimResource, parents: readonly Attribute[], t
   }
   const current = container[parent.name]
   const before = isObject(current) ? current : {}
-  return withAttribute(container, parent.name, followReference(before, editAt(before, rest, target)))
+  const after = editAt(before, rest, target)
+  return withAttribute(container, parent.name, isExtensionName(parent.name) ? after : followReference(before, after))
 }
 
 /** Edits a whole attribute. */
@@ -57,15 +61,18 @@ export function mergeComplex(attribute: Attribute, current: unknown, edit: Edit)
   const before = isObject(current) ? current : {}
   const sent = asComplex(attribute, edit.value, { reading: run, pointer })
   let merged = before
+  const given = new Set<string>()
   for (const [key, value] of Object.entries(sent)) {
     const sub = findSubAttribute(attribute, key)
     const inner = at(pointer, key)
     if (sub === undefined) allowUnknown(`${attribute.name}.${key}`, { reading: run, pointer: inner })
     else if (sub.mutability !== 'readOnly') {
+      if (given.has(sub.name)) throw givenTwice(sub.name, inner)
+      given.add(sub.name)
       merged = withAttribute(merged, sub.name, editAttribute(sub, merged[sub.name], { ...edit, value, pointer: inner }))
     }
   }
-  return followReference(before, merged)
+  return isExtensionName(attribute.name) ? merged : followReference(before, merged)
 }
 
 /** Edits a sub-attribute of every value, such as `emails.display`. Only `remove` applies to all values. */
