@@ -1,4 +1,4 @@
-// `npm run bench:access -- 100000`: what a mapping of a large group costs, and what a neighbour feels of it.
+// `npm run bench:access -- 100000`: the cost of mapping a large group, and its effect on the latency of another tenant.
 import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -38,14 +38,14 @@ async function bench(): Promise<void> {
   const token = await issuer.sign({ sub: 'bench', scope: 'assist:workspaces' }, '1h')
   const admin = await openConnection({ baseUrl: `${server.origin}/v1/workspaces/${tenant.workspaceId}`, token })
   const scim = await openConnection(endpointOf(server.origin, tenant))
-  const beside = await openConnection(endpointOf(server.origin, neighbour))
+  const other = await openConnection(endpointOf(server.origin, neighbour))
 
   const directoryId = tenant.scimPath.split('/').at(-1)!
   const { id: desk } = await call(admin, 'POST /groups', { name: 'Desk' })
   const mapping = { directoryId, scimGroupId: groupId, groupId: desk, role: 'admin' }
   const before = memoryOf(server.pid)
   const preview = () => call(admin, 'POST /group-mappings/preview', { change: 'create', mapping })
-  const alone = await feel(beside, () => new Promise(resolve => setTimeout(resolve, 2_000)))
+  const alone = await measureLatency(other, () => new Promise(resolve => setTimeout(resolve, 2_000)))
   const cpu = () => cpuMicroseconds(server.pid) + cpuMicroseconds(postgres.pid)
   const timed = async (what: string, work: () => Promise<Json>): Promise<Json> => {
     const [start, used] = [performance.now(), cpu()]
@@ -55,24 +55,24 @@ async function bench(): Promise<void> {
     return result
   }
   console.log(`${members} members; the service holds ${before.rssMiB} MiB`)
-  console.log(`a neighbour alone waits ${alone} for one of its users`)
+  console.log(`another tenant reads a user in ${alone} when alone`)
 
-  const { version } = await timed('preview, first time, statistics as they come', preview)
+  const { version } = await timed('first preview, before ANALYZE', preview)
   await postgres.run('bench', 'VACUUM ANALYZE')
   await timed('preview', preview)
   await timed('preview', preview)
-  const felt = await feel(beside, async () => {
-    await timed('the mapping made, by the version of the preview', () =>
+  const meanwhile = await measureLatency(other, async () => {
+    await timed('create the mapping with the version of the preview', () =>
       call(admin, 'POST /group-mappings', { ...mapping, previewVersion: version }),
     )
   })
-  console.log(`  meanwhile a neighbour waits ${felt}`)
+  console.log(`  meanwhile the other tenant reads a user in ${meanwhile}`)
   const { items } = await call(admin, 'GET /group-mappings')
   const mappingId = items[0].id as string
   await timed('preview of another role', () =>
     call(admin, 'POST /group-mappings/preview', { change: 'update', mappingId, role: 'viewer' }),
   )
-  await timed('another role', () => call(admin, `PATCH /group-mappings/${mappingId}`, { role: 'viewer' }))
+  await timed('change the role', () => call(admin, `PATCH /group-mappings/${mappingId}`, { role: 'viewer' }))
 
   const outsider = await call(scim, 'POST /Users', {
     schemas: ['urn:ietf:params:scim:schemas:core:2.0:User'],
@@ -83,20 +83,20 @@ async function bench(): Promise<void> {
     Operations: [{ op, path: 'members', value: [{ value: outsider.id }] }],
   })
   for (let round = 0; round < 3; round++) {
-    await timed('one person added to the group', () => call(scim, `PATCH /Groups/${groupId}`, patch('add')))
-    await timed('and taken out', () => call(scim, `PATCH /Groups/${groupId}`, patch('remove')))
+    await timed('add one user to the group', () => call(scim, `PATCH /Groups/${groupId}`, patch('add')))
+    await timed('remove the user', () => call(scim, `PATCH /Groups/${groupId}`, patch('remove')))
   }
-  const someone = (await call(admin, 'GET /members?limit=1')).items[0].id as string
-  await timed('the access of one member explained', () => call(admin, `GET /members/${someone}/access`))
-  await timed('a page of 500 of the access report', () => call(admin, 'GET /access-report?limit=500'))
-  await timed('everybody reconciled', () => call(admin, 'POST /access/reconcile'))
-  await timed('the mapping deleted', () => call(admin, `DELETE /group-mappings/${mappingId}`))
+  const memberId = (await call(admin, 'GET /members?limit=1')).items[0].id as string
+  await timed('explain the access of one member', () => call(admin, `GET /members/${memberId}/access`))
+  await timed('one page of 500 members of the access report', () => call(admin, 'GET /access-report?limit=500'))
+  await timed('reconcile all members', () => call(admin, 'POST /access/reconcile'))
+  await timed('delete the mapping', () => call(admin, `DELETE /group-mappings/${mappingId}`))
   const after = memoryOf(server.pid)
-  console.log(`the service holds ${after.rssMiB} MiB, ${after.peakMiB} MiB at most`)
-  for (const connection of [admin, scim, beside]) connection.close()
+  console.log(`the service holds ${after.rssMiB} MiB, peak ${after.peakMiB} MiB`)
+  for (const connection of [admin, scim, other]) connection.close()
 }
 
-// A body of an answer: what is in it is what the next step asks.
+// A response body. Each step reads the attributes that it needs.
 // oxlint-disable-next-line typescript/no-explicit-any
 type Json = Record<string, any>
 
@@ -105,12 +105,12 @@ async function call(connection: Connection, line: string, body?: object): Promis
     line.includes('/Groups/') || line.includes('/Users') ? 'application/scim+json' : 'application/json'
   const answer = await connection.request(line, { ...(body && { body: JSON.stringify(body), contentType }) })
   const text = answer.text()
-  if (answer.status >= 300) throw new Error(`${line} answered ${answer.status}: ${text.slice(0, 500)}`)
+  if (answer.status >= 300) throw new Error(`${line} returned ${answer.status}: ${text.slice(0, 500)}`)
   return text === '' ? {} : (JSON.parse(text) as Json)
 }
 
-/** How long small requests of a neighbour take while something else happens. */
-async function feel(connection: Connection, work: () => Promise<unknown>): Promise<string> {
+/** Measures the latency of small requests on `connection` while `work` runs. */
+async function measureLatency(connection: Connection, work: () => Promise<unknown>): Promise<string> {
   const waits: number[] = []
   const loop = { over: false }
   const ask = async () => {
@@ -127,15 +127,15 @@ async function feel(connection: Connection, work: () => Promise<unknown>): Promi
   await asking
   waits.sort((a, b) => a - b)
   const at = (part: number) => waits[Math.min(waits.length - 1, Math.floor(waits.length * part))]!.toFixed(1)
-  return `${at(0.5)} ms (median), ${at(0.99)} ms (99 of 100)`
+  return `${at(0.5)} ms (median), ${at(0.99)} ms (p99)`
 }
 
-/** SQL of a UUIDv7 for the n-th row. */
+/** SQL expression of a UUIDv7 for row `n`. */
 function idOf(part: string): string {
   return `(lpad(to_hex(n), 12, '0') || '7000${part}' || lpad(to_hex(n), 12, '0'))::uuid`
 }
 
-/** A directory with this many users, all in one group, as a provider would have left it after months. */
+/** Inserts `members` users, all in one group, as after months of sync. Returns the id of the group. */
 async function fill(postgres: BenchPostgres, { workspaceId, scimPath }: Tenant): Promise<string> {
   const directoryId = scimPath.split('/').at(-1)!
   const run = (text: string) => postgres.run('bench', text)
@@ -151,7 +151,7 @@ async function fill(postgres: BenchPostgres, { workspaceId, scimPath }: Tenant):
     INSERT INTO scim_users (workspace_id, directory_id, id, user_name, user_name_key, active, member_id, doc)
     SELECT ${here}, ${idOf('8000')}, 'u' || n, 'u' || n, true, ${idOf('8001')}, '{}' FROM ${numbers};
     INSERT INTO scim_groups (workspace_id, directory_id, id, display_name, display_name_key, doc)
-    VALUES (${here}, '${groupId}', 'Everybody', 'everybody', '{}');
+    VALUES (${here}, '${groupId}', 'All users', 'all users', '{}');
     INSERT INTO scim_group_memberships (workspace_id, directory_id, group_id, user_id)
     SELECT ${here}, '${groupId}', ${idOf('8000')} FROM ${numbers}`)
   return groupId

@@ -1,6 +1,6 @@
 /**
- * What the service may cost at most: CPU time of a request, its own and its Postgres', as a multiple of the limit's in
- * the same run. A step without an aim is reported for what it tells.
+ * Maximum CPU time of a request, of the service and its Postgres together, as a multiple of the floor's in the same run.
+ * Steps without an aim are reported for information.
  */
 export const costAims: Record<string, number> = {
   'get user': 1.3,
@@ -27,11 +27,11 @@ export const costAims: Record<string, number> = {
   'delete group': 1.4,
 }
 
-/** What a step may cost with the most users, as a multiple of what it costs with the fewest. */
+/** Maximum cost of a step with the most users, as a multiple of its cost with the fewest. */
 export const growthAim = 1.25
 
-/** The 99th percentile of a tenant's small requests beside another's large ones, as a multiple of what it is alone. */
+/** Maximum p99 of a tenant's small requests during another tenant's large ones, as a multiple of the p99 without them. */
 export const neighbourAim = 5
 
-/** Memory of the service at most, in MiB: at start, after all that is done to users, and to groups of 50,000. */
+/** Maximum memory of the service in MiB: at start, after all steps on users, and after groups of 50,000. */
 export const memoryAims = { idle: 120, users: 160, groups: 260 }

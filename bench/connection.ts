@@ -1,12 +1,12 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 
-/** The body is left as bytes until somebody asks for its text: most of what a run receives is only counted. */
+/** A response. `text` decodes the body on demand, because most bodies are only counted. */
 export interface Answer {
   status: number
   bytes: number
   text: () => string
-  /** All headers of this name, in order. */
+  /** Values of all headers with this name, in order. */
   headers: (name: string) => string[]
 }
 
@@ -19,24 +19,24 @@ export interface RequestOptions {
 
 export interface Connection {
   /**
-   * Sends a request, such as `GET /Users`, and waits for its answer; one at a time. Rejected when the server closes the
-   * connection.
+   * Sends a request, such as `GET /Users`, and waits for the response. Only one request at a time. Rejects if the server
+   * closes the connection.
    */
   request: (line: string, options?: RequestOptions) => Promise<Answer>
   close: () => void
 }
 
-/** Where a service is, and how to prove who asks. */
+/** URL and credential of a server. */
 export interface Endpoint {
-  /** http:// URL that the paths of requests are appended to. */
+  /** http:// URL, to which the paths of requests are appended. */
   baseUrl: string
-  /** None where nobody has to prove anything. */
+  /** Bearer token, if the endpoint requires one. */
   token?: string
 }
 
 /**
- * A keep-alive HTTP/1.1 connection on a plain socket. The load generator shares the machine with what it measures, and
- * an ordinary client costs several times as much for each request.
+ * Opens a keep-alive HTTP/1.1 connection on a plain socket. The load generator shares the machine with the servers, and an
+ * ordinary HTTP client costs several times as much per request.
  */
 export async function openConnection({ baseUrl, token }: Endpoint): Promise<Connection> {
   const { hostname, host, port, pathname } = new URL(baseUrl)
@@ -79,7 +79,7 @@ export async function openConnection({ baseUrl, token }: Endpoint): Promise<Conn
   }
 }
 
-/** Takes the pieces of one answer as they arrive, and gives the answer with the last of them. */
+/** Returns a function that takes the chunks of one response and returns the response after the last chunk. */
 function answerReader(): (chunk: Buffer) => Answer | undefined {
   let head: Head | undefined
   let unread = Buffer.alloc(0)
@@ -122,7 +122,7 @@ function valuesOf(head: string, name: string): string[] {
   return [...head.matchAll(new RegExp(`\\r\\n${name}: *([^\\r]*)`, 'gi'))].map(match => match[1]!)
 }
 
-/** The last chunk is empty. JSON has no line break of this form, so it cannot be mistaken for content. */
+/** Detects the empty last chunk. Compact JSON contains no CRLF, so content cannot look like it. */
 function endsChunks(pieces: Buffer[]): boolean {
   const last = pieces.at(-1)!
   const tail = last.length >= 5 ? last : Buffer.concat(pieces.slice(-5))

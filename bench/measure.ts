@@ -9,7 +9,7 @@ export interface Measurement extends Memory {
   contender: ContenderName
   step: string
   users: number
-  /** Members of the group that the step works on. */
+  /** Users in the group of the step. */
   members?: number
   round: number
   requests: number
@@ -18,31 +18,31 @@ export interface Measurement extends Memory {
   p99Ms: number
   serverUs: number
   postgresUs: number
-  /** Bytes of an answer's body. */
+  /** Mean bytes of a response body. */
   bytes: number
-  /** Why the step was broken off; its figures then mean nothing. */
+  /** Why the step was aborted. Its figures are then meaningless. */
   fault?: string
 }
 
-/** A contender that runs, filled with users, in one round. */
+/** A running contender with its users, in one round. */
 export interface Session {
   contender: ContenderName
   round: number
-  /** Users seeded in `endpoint`'s tenant. */
+  /** Number of users seeded in the tenant of `endpoint`. */
   users: number
   endpoint: Endpoint
   userId: (index: number) => string
   /** Another tenant, with a few users. */
   neighbour: { endpoint: Endpoint; userIds: string[] }
-  /** Where these users sign in, if they can. */
+  /** Workspace in which the users of `neighbour` sign in, if the contender supports it. */
   signIn?: SignIn
-  /** Seconds that a step is measured for. */
+  /** Duration of a step in seconds. */
   seconds: number
   serverPid: number
   postgresPid: number
-  /** An index beyond the seeded ones, each given once. */
+  /** Returns an unused index beyond the seeded ones. */
   nextIndex: () => number
-  /** Brings the planner's statistics up to date. */
+  /** Runs ANALYZE on the database. */
   analyze: () => Promise<void>
 }
 
@@ -56,19 +56,19 @@ export interface Load {
   members?: number
   /** Requests in flight. */
   connections?: number
-  /** Requests at most, over all connections. */
+  /** Maximum number of requests over all connections. */
   most?: number
-  /** Milliseconds that each connection waits between two requests. */
+  /** Pause of each connection between two requests, in milliseconds. */
   pauseMs?: number
   endpoint?: Endpoint
-  /** `none` for what is to be seen cold, or what cannot be repeated. */
+  /** `none` for steps that measure a cold start or cannot be repeated. */
   warmUp?: 'none'
 }
 
-/** A request of a load, or several that count as one; undefined when there is nothing left to ask. */
+/** Sends a request, or several that count as one. Returns undefined when no work is left. */
 export type Work = (connection: Connection) => Promise<Answer> | undefined
 
-/** Runs work on its connections until the session's seconds or `most` requests are over. The first fault ends it. */
+/** Runs `work` on the connections for the session's seconds, at most `most` times. The first fault ends the step. */
 export async function measure(session: Session, load: Load, work: Work): Promise<Measurement> {
   const { connections = 1, endpoint = session.endpoint, most = Number.POSITIVE_INFINITY } = load
   const opened = await Promise.all(Array.from({ length: connections }, () => openConnection(endpoint)))
@@ -83,7 +83,7 @@ export async function measure(session: Session, load: Load, work: Work): Promise
     const seconds = (performance.now() - began) / 1000
     const after = cpu()
     const requests = latencies.length
-    const broken = fault ?? (requests === 0 ? 'Nothing was asked.' : undefined)
+    const broken = fault ?? (requests === 0 ? 'No request was sent.' : undefined)
     return {
       contender: session.contender,
       step: load.step,
@@ -105,11 +105,11 @@ export async function measure(session: Session, load: Load, work: Work): Promise
   }
 }
 
-/** The step of a workload that asks nothing: what the process weighs now. */
-export function weigh(session: Session, step: string): Measurement {
+/** Returns a measurement that contains only the memory of the process. */
+export function measureMemory(session: Session, step: string): Measurement {
   const { contender, users, round } = session
-  const nothing = { requests: 0, perSecond: 0, p50Ms: 0, p99Ms: 0, serverUs: 0, postgresUs: 0, bytes: 0 }
-  return { contender, step, users, round, ...nothing, ...memoryOf(session.serverPid) }
+  const none = { requests: 0, perSecond: 0, p50Ms: 0, p99Ms: 0, serverUs: 0, postgresUs: 0, bytes: 0 }
+  return { contender, step, users, round, ...none, ...memoryOf(session.serverPid) }
 }
 
 interface Drive {
@@ -147,7 +147,7 @@ async function drive({ opened, seconds, most, pauseMs, work }: Drive) {
   return { latencies, bytes, fault }
 }
 
-/** Sends a request and refuses any answer but the expected one: speed without the work is none. */
+/** Sends a request. Throws on any other status than `expect`, so that a fast wrong response is not counted. */
 export async function ask(
   connection: Connection,
   line: string,
@@ -155,7 +155,7 @@ export async function ask(
 ): Promise<Answer> {
   const answer = await connection.request(line, options)
   if (answer.status === expect) return answer
-  throw new Error(`${line.slice(0, 100)} answered ${answer.status}: ${answer.text().slice(0, 300)}`)
+  throw new Error(`${line.slice(0, 100)} returned ${answer.status}: ${answer.text().slice(0, 300)}`)
 }
 
 export function idOf(answer: Answer): string {

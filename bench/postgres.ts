@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { startEmbeddedPostgres } from '../src/development/embedded-postgres.ts'
 import { onDatabase, runSql } from '../tools/admin-sql.ts'
 
-/** A Postgres for one contender alone, so that the CPU time of its processes is that contender's. */
+/** A Postgres server for one contender, so that the CPU time of its processes belongs to that contender. */
 export interface BenchPostgres {
   pid: number
   urlOf: (database: string) => string
@@ -13,7 +13,7 @@ export interface BenchPostgres {
   stop: () => Promise<void>
 }
 
-/** Durable and with default settings, as an operator would first run it. */
+/** Starts a durable Postgres server with default settings. */
 export async function startBenchPostgres(folder: string): Promise<BenchPostgres> {
   await mkdir(folder, { recursive: true })
   const server = await startEmbeddedPostgres({ dataDir: join(folder, 'postgres'), durable: true, log: console.error })

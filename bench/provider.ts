@@ -9,7 +9,7 @@ export interface BenchProvider {
   stop: () => Promise<void>
 }
 
-/** What the authorization endpoint would have remembered under a code; here the code itself says it. */
+/** Data of an authorization code. The code contains it, so that the provider stores nothing. */
 interface Grant {
   nonce: string
   subject: string
@@ -21,8 +21,8 @@ export function codeOf(grant: Grant): string {
 }
 
 /**
- * The least OpenID Provider that a sign-in can be finished with, in this process, whose CPU time nobody counts. Who signs
- * in is decided by whoever makes the code.
+ * Starts a minimal OpenID Provider in this process, whose CPU time is not measured. The code passed to the callback
+ * (`codeOf`) determines who signs in.
  */
 export async function startProvider(): Promise<BenchProvider> {
   const { privateKey, publicKey } = await generateKeyPair('ES256', { extractable: true })

@@ -2,7 +2,7 @@ import { costAims, growthAim, memoryAims, neighbourAim } from './aims.ts'
 import type { ContenderName } from './contenders/contender.ts'
 import type { Measurement } from './measure.ts'
 
-/** The results as Markdown: medians over the rounds, ratios to the limit, and the aims that they are held against. */
+/** Returns the results as Markdown: medians over the rounds, ratios to the floor, and their aims. */
 export function report(measurements: Measurement[]): string {
   const sound = measurements.filter(each => each.fault === undefined)
   const sizes = [...new Set(sound.map(each => each.users))]
@@ -22,15 +22,15 @@ function costTable(measurements: Measurement[]): string {
   const rows = [...Map.groupBy(measurements, stepKey).values()]
     .filter(steps => !isNeighbourStep(steps[0]!))
     .map(steps => {
-      const limit = only(steps, 'limit')
+      const floor = only(steps, 'floor')
       const service = only(steps, 'service')
       return [
         stepKey(steps[0]!),
-        number(median(limit.map(cost))),
+        number(median(floor.map(cost))),
         number(median(service.map(cost))),
         `${number(median(service.map(each => each.serverUs)))} + ${number(median(service.map(each => each.postgresUs)))}`,
-        judge(costRatio(limit, service), costAims[steps[0]!.step]),
-        number(median(limit.map(each => each.p50Ms))),
+        judge(costRatio(floor, service), costAims[steps[0]!.step]),
+        number(median(floor.map(each => each.p50Ms))),
         number(median(service.map(each => each.p50Ms))),
         number(median(service.map(each => each.p99Ms))),
         number(median(service.map(each => each.perSecond))),
@@ -39,11 +39,11 @@ function costTable(measurements: Measurement[]): string {
     })
   const head = [
     'step',
-    'limit µs',
+    'floor µs',
     'service µs',
     'Node + Postgres',
     'ratio',
-    'limit p50 ms',
+    'floor p50 ms',
     'p50 ms',
     'p99 ms',
     'per second',
@@ -65,9 +65,9 @@ function growthTable(measurements: Measurement[], sizes: number[]): string {
         )
       return costAt(most) / costAt(fewest)
     }
-    return [step, number(growth('limit')), judge(growth('service'), growthAim)]
+    return [step, number(growth('floor')), judge(growth('service'), growthAim)]
   })
-  return `Growth: cost at ${most} users / cost at ${fewest}\n\n${table(['step', 'limit', 'service'], rows)}`
+  return `Growth: cost at ${most} users / cost at ${fewest}\n\n${table(['step', 'floor', 'service'], rows)}`
 }
 
 function neighbourTable(measurements: Measurement[]): string {
@@ -79,10 +79,10 @@ function neighbourTable(measurements: Measurement[]): string {
           .map(each => each.p99Ms),
       )
     const alone = p99('service', 'small get alone')
-    return [key, number(p99('limit')), number(p99('service')), judge(p99('service') / alone, neighbourAim)]
+    return [key, number(p99('floor')), number(p99('service')), judge(p99('service') / alone, neighbourAim)]
   })
   if (rows.length === 0) return ''
-  return `Other tenants\n\n${table(['step', 'limit p99 ms', 'service p99 ms', 'to alone'], rows)}`
+  return `Other tenants\n\n${table(['step', 'floor p99 ms', 'service p99 ms', 'to alone'], rows)}`
 }
 
 function memoryTable(measurements: Measurement[]): string {
@@ -94,23 +94,23 @@ function memoryTable(measurements: Measurement[]): string {
   const rows = steps.map(([title, aim, belongs]) => {
     const peak = (name: ContenderName) =>
       Math.max(...only(measurements.filter(belongs), name).map(each => (aim === 'idle' ? each.rssMiB : each.peakMiB)))
-    return [title, number(peak('limit')), judge(peak('service'), memoryAims[aim])]
+    return [title, number(peak('floor')), judge(peak('service'), memoryAims[aim])]
   })
-  return `Memory: peak RSS in MiB\n\n${table(['', 'limit', 'service'], rows)}`
+  return `Memory: peak RSS in MiB\n\n${table(['', 'floor', 'service'], rows)}`
 }
 
 function faultList(measurements: Measurement[]): string {
   const faults = measurements.filter(each => each.fault !== undefined)
   if (faults.length === 0) return ''
   const lines = faults.map(each => `- ${each.contender}, ${each.users} users, ${stepKey(each)}: ${each.fault}`)
-  return `Broken off\n\n${[...new Set(lines)].join('\n')}`
+  return `Aborted\n\n${[...new Set(lines)].join('\n')}`
 }
 
 function isNeighbourStep({ step }: Measurement): boolean {
   return step.startsWith('small get')
 }
 
-/** Groups and neighbours name a size; what is left is about single users and lists of them. */
+/** Whether a step works on single users or lists of users. Steps on groups and neighbours have a size. */
 function isUserStep({ members, requests, step }: Measurement): boolean {
   return members === undefined && requests > 0 && !step.startsWith('initial sync')
 }
@@ -123,10 +123,10 @@ function cost({ serverUs, postgresUs }: Measurement): number {
   return serverUs + postgresUs
 }
 
-/** The median of the rounds' own ratios: what slowed one round slowed both contenders in it. */
-function costRatio(limit: Measurement[], service: Measurement[]): number {
+/** Returns the median of the ratios per round, because a disturbance in a round affects both contenders. */
+function costRatio(floor: Measurement[], service: Measurement[]): number {
   const ratios = service.flatMap(each => {
-    const same = limit.find(other => other.round === each.round)
+    const same = floor.find(other => other.round === each.round)
     return same ? [cost(each) / cost(same)] : []
   })
   return median(ratios)
@@ -142,7 +142,7 @@ function judge(value: number, aim: number | undefined): string {
   return value <= aim ? `${number(value)} (≤ ${aim})` : `**${number(value)}** (> ${aim})`
 }
 
-/** Half of the distance between the rounds that were furthest apart, of the median. */
+/** Returns half the distance between the fastest and slowest round, relative to the median. */
 function spread(values: number[]): string {
   if (values.length < 2) return '-'
   return `± ${Math.round(((Math.max(...values) - Math.min(...values)) / 2 / median(values)) * 100)} %`

@@ -1,5 +1,5 @@
-// Deterministic resources of the size and shape that Okta and Entra ID send. Which user an index stands for is said
-// twice, here and in SQL (seed.ts): a run checks that both say the same.
+// Deterministic resources of the size and shape that Okta and Entra ID send. seed.ts derives the same users from their
+// index in SQL; a run checks that both agree.
 
 const schemas = {
   user: 'urn:ietf:params:scim:schemas:core:2.0:User',
@@ -60,7 +60,7 @@ export function patchOf(...operations: { op: string; path: string; value?: unkno
   return JSON.stringify({ schemas: [schemas.patch], Operations: operations })
 }
 
-/** Seeded ids are UUIDv7 of this instant onwards, a millisecond apart: all of them are before any that is made later. */
+/** Seeded ids are UUIDv7 from this time on, one per millisecond, so that they all precede ids created during a run. */
 export const seedEpoch = Date.UTC(2026, 0, 1)
 
 export function seededId(index: number): string {

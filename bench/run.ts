@@ -1,10 +1,10 @@
-// `npm run bench`: the service and the limit side by side, step by step, each on a Postgres of its own.
+// `npm run bench`: measures the service and the floor in turns, step by step. Each has its own Postgres.
 import { appendFile, chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { openConnection } from './connection.ts'
 import { endpointOf, startServer, type Contender, type Tenant } from './contenders/contender.ts'
-import { limit } from './contenders/limit.ts'
+import { floor } from './contenders/floor.ts'
 import { service } from './contenders/service.ts'
 import { ask, idOf, type Measurement, type Session } from './measure.ts'
 import { readOptions, usage, type Options } from './options.ts'
@@ -20,7 +20,7 @@ import { sync } from './workloads/sync.ts'
 import { create, cycle, get, idle, list, lookup, patch } from './workloads/users.ts'
 import type { Workload } from './workloads/workload.ts'
 
-/** In the order in which they run: what grows the directory or the process comes after what it would disturb. */
+/** In the order in which they run. Workloads that add users or memory come after those that they would affect. */
 const workloads: Record<string, Workload> = {
   idle,
   get,
@@ -37,17 +37,17 @@ const workloads: Record<string, Workload> = {
 
 const neighbourUsers = 100
 
-/** Indexes from here on are of users that a run creates itself. */
+/** Indexes from here on belong to users that the run creates. */
 const firstFreshIndex = 2_000_000
 
-/** A contender with its own Postgres and folder. */
+/** A contender with its Postgres and folder. */
 interface Party {
   contender: Contender
   postgres: BenchPostgres
   folder: string
 }
 
-/** A database to copy for each round, and who is in it. */
+/** A database to copy for each round, with its tenants and users. */
 interface Template {
   database: string
   tenants: [Tenant, Tenant]
@@ -77,7 +77,7 @@ async function bench({ users, rounds, contenders, json }: Options): Promise<Meas
   const provider = await startProvider()
   cleanUp.defer(() => provider.stop())
   const parties: Party[] = []
-  for (const contender of [limit, service].filter(each => contenders.includes(each.name))) {
+  for (const contender of [floor, service].filter(each => contenders.includes(each.name))) {
     parties.push(await openParty(contender))
   }
   const measurements: Measurement[] = []
@@ -100,7 +100,7 @@ async function bench({ users, rounds, contenders, json }: Options): Promise<Meas
 
 async function openParty(contender: Contender): Promise<Party> {
   const folder = await mkdtemp(join(tmpdir(), `assist-identity-bench-`))
-  // The embedded Postgres may run as another account, which has to get to its data.
+  // The embedded Postgres may run under another account, which needs access to its data.
   await chmod(folder, 0o755)
   cleanUp.defer(() => rm(folder, { recursive: true, force: true }))
   const postgres = await startBenchPostgres(folder)
@@ -108,7 +108,7 @@ async function openParty(contender: Contender): Promise<Party> {
   return { contender, postgres, folder }
 }
 
-/** A database with two tenants: one with `count` users, of whom the first came over HTTP, one with a few. */
+/** Creates a database with two tenants. The first has `count` users, one created over HTTP and the rest cloned. */
 async function makeTemplate({ contender, postgres, folder }: Party, count: number, issuer: string): Promise<Template> {
   const database = `template_${count}`
   const databaseUrl = postgres.urlOf(database)
@@ -138,7 +138,7 @@ async function createUsers(origin: string, tenant: Tenant, count: number): Promi
   return ids
 }
 
-/** All workloads once, the parties taking turns at every step. */
+/** Runs all workloads once. The parties take turns at every step. */
 async function* runRound(order: Party[], templates: Map<Party, Template>, round: number, count: number) {
   await using stack = new AsyncDisposableStack()
   const sessions: Session[] = []
@@ -201,7 +201,7 @@ function chosenWorkloads(): Workload[] {
 function describe(measurement: Measurement): string {
   const { contender, step, members, fault, requests, serverUs, postgresUs, p50Ms, rssMiB } = measurement
   const name = `${contender.padEnd(7)} ${members === undefined ? step : `${step} (${members})`}`.padEnd(60)
-  if (fault !== undefined) return `${name} broken off: ${fault}`
+  if (fault !== undefined) return `${name} aborted: ${fault}`
   if (requests === 0) return `${name} ${rssMiB} MiB`
   const times = `${serverUs.toFixed(0)} + ${postgresUs.toFixed(0)} µs`.padStart(20)
   return `${name} ${String(requests).padStart(6)} × ${times}  p50 ${p50Ms.toFixed(2)} ms  ${rssMiB} MiB`
@@ -211,7 +211,7 @@ function readOptionsOrExit(): Options {
   try {
     const read = readOptions(process.argv.slice(2))
     const unknown = read.workloads.filter(name => !(name in workloads))
-    if (unknown.length > 0) throw new Error(`--w: there is no workload ${unknown.join(', ')}.`)
+    if (unknown.length > 0) throw new Error(`--w: unknown workload ${unknown.join(', ')}.`)
     return read
   } catch (error) {
     console.error(`${(error as Error).message}\n\n${usage.replace('WORKLOADS', Object.keys(workloads).join(', '))}`)

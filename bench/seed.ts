@@ -4,18 +4,18 @@ import { externalIdOf, seedEpoch, userNameOf } from './resources.ts'
 export interface CloneOptions {
   postgres: BenchPostgres
   database: string
-  /** In the order in which foreign keys let them be filled. */
+  /** In an order that satisfies foreign keys. */
   tables: string[]
-  /** The user to clone, made over HTTP with index 0. */
+  /** The user to clone, created over HTTP with index 0. */
   userId: string
-  /** Clones get the indexes 1 to this, exclusive. */
+  /** Clones get the indexes from 1 to `users - 1`. */
   users: number
 }
 
 /**
- * Fills a database with users that differ from one made over HTTP only in what identifies them. Each row that names the
- * user is taken as JSON text, the ids, names and numbers in it are exchanged, and the text is read back as a row: what a
- * contender stores of a user is nobody's business here.
+ * Clones a user that was created over HTTP. The clones differ only in ids, names and numbers. Each row that contains the
+ * user's id is converted to JSON text, its ids, names and numbers are replaced, and the text is converted back to a row.
+ * This works for any schema, so it does not depend on the tables of a contender.
  */
 export async function cloneUser({ postgres, database, tables, userId, users }: CloneOptions): Promise<void> {
   const run = (text: string) => postgres.run(database, text)
@@ -32,13 +32,13 @@ export async function cloneUser({ postgres, database, tables, userId, users }: C
   }
 }
 
-/** The service keeps a member for each user, under an id of its own. */
+/** Returns the id of the member that the service keeps for the user; empty for the floor, which has no members. */
 async function findMember(run: (text: string) => Promise<Record<string, unknown>[]>, tables: string[], userId: string) {
   if (!tables.includes('scim_users')) return []
   return (await run(`SELECT member_id FROM scim_users WHERE id = '${userId}'`)).map(row => String(row['member_id']))
 }
 
-/** SQL that makes the text of user n out of the text of user 0. */
+/** SQL expression that turns the text of user 0 into the text of user `n`. */
 function exchange(userId: string, memberIds: string[]): string {
   const exchanges: [text: string, by: string][] = [
     [userId, idOf('8000')],
@@ -52,12 +52,12 @@ function exchange(userId: string, memberIds: string[]): string {
   return exchanges.reduce((sql, [text, by]) => `replace(${sql}, '${text}', ${by})`, 'line')
 }
 
-/** What `seededId` says (resources.ts); members differ in the fourth part. */
+/** SQL expression of `seededId` (resources.ts). Members differ from users in the fourth part. */
 function idOf(part: string): string {
   return `CAST(lpad(to_hex(${seedEpoch} + n), 12, '0') || '7000${part}' || lpad(to_hex(n), 12, '0') AS uuid)::text`
 }
 
-/** Identity columns number themselves. */
+/** Query for the columns of a table except identity columns, which Postgres fills. */
 function columnsOf(table: string): string {
   return `SELECT column_name FROM information_schema.columns
     WHERE table_name = '${table}' AND is_identity = 'NO' ORDER BY ordinal_position`

@@ -2,13 +2,13 @@ import { readdirSync, readFileSync } from 'node:fs'
 
 export interface Memory {
   rssMiB: number
-  /** The most since the process began. */
+  /** Peak since the process started. */
   peakMiB: number
 }
 
 /**
- * The CPU time, in microseconds, of a process and of all that descend from it, the ended ones included. The scheduler's
- * own count is in nanoseconds; what ended processes used is known in hundredths of a second.
+ * Returns the CPU time in microseconds of a process and all its descendants, including ended ones. The scheduler counts
+ * running processes in nanoseconds; the time of ended processes has a resolution of 10 ms.
  */
 export function cpuMicroseconds(pid: number): number {
   const processes = readProcesses()
@@ -37,7 +37,7 @@ function readProcesses(): Map<number, ProcessUse> {
   for (const name of readdirSync('/proc')) {
     const stat = /^\d+$/.test(name) ? readIfAlive(`/proc/${name}/stat`) : undefined
     if (stat === undefined) continue
-    // The fields after the command, which may itself contain spaces: see proc_pid_stat(5).
+    // Fields after the command, because the command may contain spaces. See proc_pid_stat(5).
     const fields = stat
       .slice(stat.lastIndexOf(')') + 2)
       .split(' ')
@@ -56,7 +56,7 @@ function runMicroseconds(pid: number): number {
       nanoseconds += Number.parseInt(readIfAlive(`/proc/${pid}/task/${thread}/schedstat`) ?? '0', 10)
     }
   } catch {
-    // It ended meanwhile, and its parent will have its time.
+    // The process has ended; its parent accounts for its time.
   }
   return nanoseconds / 1000
 }

@@ -128,12 +128,8 @@ export const pending: readonly string[] = [
   'test/workspaces',
   'tools',
   'scripts',
-  'bench',
   'migrations',
-  'docs/benchmarks.md',
   'docs/conformance.md',
-  'CHANGELOG.md',
-  '.env.example',
   'openapi.yaml',
 ]
 

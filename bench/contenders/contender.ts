@@ -5,35 +5,35 @@ import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Endpoint } from '../connection.ts'
 
-export type ContenderName = 'limit' | 'service'
+export type ContenderName = 'floor' | 'service'
 
-/** What is measured: how to run it, to fill it, and to speak to it. */
+/** A server that is measured: how to start it, fill it and call it. */
 export interface Contender {
   name: ContenderName
-  /** Brings an empty database to where the server can start on it. */
+  /** Prepares an empty database so that the server can start. */
   prepare: (databaseUrl: string) => Promise<void>
   command: (options: { databaseUrl: string; port: number; folder: string }) => Command
-  /** Makes two tenants, through the public API where there is one. */
+  /** Creates two tenants, through the public API if the contender has one. */
   makeTenants: (options: { origin: string; folder: string; issuer: string }) => Promise<[Tenant, Tenant]>
-  /** The tables that have rows of a user, in the order in which foreign keys let them be filled. */
+  /** Tables with rows of a user, in an order that satisfies foreign keys. */
   userTables: string[]
-  /** Adds users to what lists answer as totalResults in the first tenant. */
+  /** SQL that adds users to totalResults of the first tenant. */
   countUsers: (users: number) => string
 }
 
 export interface Command {
-  /** Arguments of Node. */
+  /** Arguments for Node. */
   args: string[]
   environment?: Record<string, string>
-  /** Answers once the server can serve. */
+  /** Responds with a status below 500 when the server is ready. */
   readyPath: string
 }
 
-/** Tenants outlive the process that they were made with, and so its port. */
+/** A tenant. It has no origin, because servers change their port with each start. */
 export interface Tenant {
   scimPath: string
   token: string
-  /** Where people can sign in, at the provider given. */
+  /** Workspace in which people can sign in with the benchmark provider. */
   workspaceId?: string
 }
 
@@ -51,11 +51,11 @@ export interface ServerOptions {
   databaseUrl: string
   /** The working folder of the process. */
   folder: string
-  /** Further arguments of Node. */
+  /** Additional arguments for Node. */
   nodeArgs?: string[]
 }
 
-/** Starts a contender's server as a process of its own and waits until it serves, 20 seconds at most. */
+/** Starts a contender's server in a separate process and waits until it is ready, at most 20 seconds. */
 export async function startServer(contender: Contender, options: ServerOptions): Promise<RunningServer> {
   const { databaseUrl, folder, nodeArgs = [] } = options
   const port = await findFreePort()
@@ -65,7 +65,7 @@ export async function startServer(contender: Contender, options: ServerOptions):
     env: { PATH: process.env['PATH'], ...environment },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
-  // What explains a fault; the rest of the log is nobody's business here.
+  // Print errors and fatal errors only.
   createInterface(child.stdout).on('line', line => {
     if (/"level":[56]0/.test(line)) console.error(line)
   })
@@ -81,7 +81,8 @@ export async function startServer(contender: Contender, options: ServerOptions):
 async function waitUntilReady(child: ChildProcess, url: string, name: string): Promise<void> {
   const deadline = Date.now() + 20_000
   while (Date.now() < deadline) {
-    if (child.exitCode !== null) throw new Error(`The ${name} did not start: its process ended with ${child.exitCode}.`)
+    if (child.exitCode !== null)
+      throw new Error(`The ${name} did not start: its process exited with ${child.exitCode}.`)
     const answers = await fetch(url).then(
       answer => answer.status < 500,
       () => false,
@@ -90,7 +91,7 @@ async function waitUntilReady(child: ChildProcess, url: string, name: string): P
     await delay(50)
   }
   await stop(child)
-  throw new Error(`The ${name} did not answer ${url} within 20 seconds.`)
+  throw new Error(`The ${name} did not respond at ${url} within 20 seconds.`)
 }
 
 async function stop(child: ChildProcess): Promise<void> {

@@ -5,22 +5,22 @@ import { openDevelopmentIssuer } from '../../src/development/development-issuer.
 import { uuid7 } from '../../src/uuid7.ts'
 import type { Contender, Tenant } from './contender.ts'
 
-/** As `npm start` runs it: `exec node [flags] scripts/run.mjs src/server.ts`. */
+/** Arguments of `npm start`, which is `exec node [flags] scripts/run.mjs src/server.ts`. */
 const start = packageJson.scripts.start
   .split(' ')
   .slice(2)
   .map(word => (word.startsWith('--') ? word : join(import.meta.dirname, '../..', word)))
 
-/** Tenants are made in this order, and ids grow with time. */
+/** Directory of the first tenant, because ids increase with time. */
 const firstDirectory = '(SELECT id FROM directories ORDER BY id LIMIT 1)'
 
 export const service: Contender = {
   name: 'service',
-  // It migrates by itself.
+  // The service migrates at start.
   prepare: async () => {},
   command: ({ databaseUrl, port }) => ({
     args: start,
-    // Its own defaults but for the limits that hold off a flood from one directory or address.
+    // Default settings except for the rate limits per directory and address.
     environment: {
       NODE_ENV: 'development',
       DATABASE_URL: databaseUrl,
@@ -71,7 +71,7 @@ function apiCaller(origin: string, token: string): Call {
       ...(body && { body: JSON.stringify(body) }),
     })
     const text = await answer.text()
-    if (!answer.ok) throw new Error(`${method} ${path} answered ${answer.status}: ${text}`)
+    if (!answer.ok) throw new Error(`${method} ${path} returned ${answer.status}: ${text}`)
     return JSON.parse(text) as Record<string, string>
   }
 }

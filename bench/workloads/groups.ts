@@ -3,10 +3,10 @@ import { ask, idOf, measure, type Session } from '../measure.ts'
 import { groupOf, patchOf } from '../resources.ts'
 import type { Workload } from './workload.ts'
 
-/** Users that are left outside the largest group, to be added to it. */
+/** Number of users outside the largest group, so that they can be added to it. */
 const outsiders = 200
 
-/** Everything that is done to a group, at each size. */
+/** All operations on a group, for each size. */
 export const groups: Workload = async function* (session, { members }) {
   const sizes = new Set(members.map(size => Math.min(size, session.users - outsiders)))
   for (const size of sizes) yield* groupOfSize(session, size)
@@ -20,7 +20,7 @@ async function* groupOfSize(session: Session, size: number) {
   const exchanged = Math.max(1, Math.min(Math.floor(size / 10), Math.floor((session.users - size) / 2)))
   const outside = ids(size, Math.min(session.users, size + exchanged + 3000))
   const displayName = `group ${session.nextIndex()}`
-  // Bodies are made once: a megabyte of JSON would otherwise keep this process from reading answers.
+  // Create the bodies once, because serializing a megabyte of JSON would delay this process in reading responses.
   const original = Buffer.from(groupOf(displayName, inside))
   const other = Buffer.from(groupOf(displayName, [...inside.slice(exchanged), ...outside.slice(0, exchanged)]))
 
@@ -40,7 +40,7 @@ async function* groupOfSize(session: Session, size: number) {
     measure({ ...session, seconds: 10 }, { ...load, step, most: 6, ...(warmUp && { warmUp }) }, connection =>
       ask(connection, `PUT ${group}`, { body: turn++ % 2 === 0 ? other : original }),
     )
-  // Statistics still say that there are few members or none.
+  // Statistics still show few memberships or none.
   yield await exchange('put group, 10 % exchanged, no ANALYZE', 'none')
   await session.analyze()
   yield await exchange('put group, 10 % exchanged')
@@ -74,7 +74,7 @@ async function* groupOfSize(session: Session, size: number) {
   )
 }
 
-/** How many of what can be used up once are left for measuring after the warm-up has had a third as many. */
+/** Returns how many of `available` single-use items to measure, so that the warm-up can use a third as many. */
 function mostOf(available: number): number {
   return Math.floor(((available - 1) * 3) / 4)
 }
@@ -84,5 +84,5 @@ async function checkMembers(session: Session, group: string, size: number): Prom
   const answer = await ask(connection, `GET ${group}`)
   connection.close()
   const { members } = JSON.parse(answer.text()) as { members: unknown[] }
-  if (members.length !== size) throw new Error(`A group made with ${size} members has ${members.length}.`)
+  if (members.length !== size) throw new Error(`A group was created with ${size} members but has ${members.length}.`)
 }

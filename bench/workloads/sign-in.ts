@@ -6,8 +6,8 @@ import { userNameOf } from '../resources.ts'
 import type { Workload } from './workload.ts'
 
 /**
- * People of the directory sign in: start, callback and the exchange of the code for a session, each time whole, as one
- * request of the results. Only a contender with a sign-in takes part.
+ * Users of the directory sign in. Start, callback and redemption of the code together count as one request. Contenders
+ * without sign-in skip this workload.
  */
 export const signIn: Workload = async function* (session, { connections }) {
   const { signIn: place, neighbour } = session

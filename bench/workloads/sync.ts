@@ -5,7 +5,7 @@ import type { Workload } from './workload.ts'
 
 const groupSize = 100
 
-/** The first sync of a directory: everybody is looked up and created, then groups of a hundred are made and filled. */
+/** The first sync of a directory: looks up and creates all users, then creates and fills groups of 100. */
 export const sync: Workload = async function* (session, { connections, syncUsers }) {
   const made: string[] = []
   const users = { step: 'initial sync, a user', connections, most: syncUsers, warmUp: 'none' as const }

@@ -1,4 +1,4 @@
-import { ask, measure, weigh, type Session } from '../measure.ts'
+import { ask, measure, measureMemory, type Session } from '../measure.ts'
 import { externalIdOf, patchOf, userNameOf, userOf } from '../resources.ts'
 import type { Answer, Connection } from '../connection.ts'
 import type { Workload } from './workload.ts'
@@ -6,7 +6,7 @@ import type { Workload } from './workload.ts'
 const pageSize = 100
 
 export const idle: Workload = async function* (session) {
-  yield weigh(session, 'idle')
+  yield measureMemory(session, 'idle')
 }
 
 export const create: Workload = async function* (session, { connections }) {
@@ -70,8 +70,8 @@ export const patch: Workload = async function* (session, { connections }) {
 }
 
 /**
- * Whom to deactivate or reactivate at each turn, so that each PATCH changes something: a batch of users all over the
- * directory is switched off, then on again.
+ * Returns the user and the new value of `active` for a turn. A batch of users spread over the directory is deactivated, then
+ * reactivated, so that each PATCH changes something.
  */
 function nextSwitch(turn: number, users: number): { index: number; active: boolean } {
   const batch = 64
@@ -79,13 +79,13 @@ function nextSwitch(turn: number, users: number): { index: number; active: boole
   return { index: (place * 7919) % users, active: Math.floor(turn / batch) % 2 === 1 }
 }
 
-/** What an identity provider does all day: look somebody up, then change them; one in ten is new. */
+/** The daily work of an identity provider: look up a user, then change it. One user in ten is new. */
 export const cycle: Workload = async function* (session, { connections }) {
   yield await measure(session, { step: 'sync cycle', connections }, async connection => {
     if (random(10) === 0) return findAndCreateUser(session, connection)
     const found = await findUser(connection, 'userName', userNameOf(random(session.users)))
     const id = /"Resources".*?"id" *: *"([^"]+)"/.exec(found.text())?.[1]
-    if (id === undefined) throw new Error('A look-up found nobody.')
+    if (id === undefined) throw new Error('A look-up found no user.')
     return patchUser(connection, id, { op: 'replace', path: 'title', value: `Title ${random(1000)}` })
   })
 }
@@ -94,7 +94,7 @@ async function createUser(session: Session, connection: Connection): Promise<Ans
   return ask(connection, 'POST /Users', { expect: 201, body: JSON.stringify(userOf(session.nextIndex())) })
 }
 
-/** Looks for a user who is not there and creates them. */
+/** Looks up a user that does not exist, then creates it. */
 export async function findAndCreateUser(session: Session, connection: Connection): Promise<Answer> {
   const index = session.nextIndex()
   await findUser(connection, 'userName', userNameOf(index))
@@ -108,7 +108,7 @@ export async function findUser(connection: Connection, attribute: string, value:
 async function patchUser(connection: Connection, id: string, operation: Parameters<typeof patchOf>[0]) {
   const answer = await connection.request(`PATCH /Users/${id}`, { body: patchOf(operation) })
   if (answer.status === 200 || answer.status === 204) return answer
-  throw new Error(`PATCH of a user answered ${answer.status}: ${answer.text().slice(0, 300)}`)
+  throw new Error(`PATCH of a user returned ${answer.status}: ${answer.text().slice(0, 300)}`)
 }
 
 function checkPage(session: Session, answer: Answer): void {

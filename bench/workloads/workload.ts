@@ -1,16 +1,16 @@
 import type { Measurement, Session } from '../measure.ts'
 
 export interface WorkloadOptions {
-  /** Requests in flight in the steps about single users. */
+  /** Requests in flight in steps on single users. */
   connections: number
-  /** Sizes of the groups worked on. */
+  /** Sizes of groups. */
   members: number[]
   /** Users of the initial sync. */
   syncUsers: number
 }
 
 /**
- * A workload gives a measurement after each of its steps. Several sessions can so take turns step by step, and what
- * disturbs the machine for a while disturbs them all.
+ * Yields a measurement after each step, so that several sessions can take turns. A temporary disturbance of the machine then
+ * affects all of them.
  */
 export type Workload = (session: Session, options: WorkloadOptions) => AsyncGenerator<Measurement, void>

@@ -1,5 +1,5 @@
-// The limit: what Fastify and pg can do on this machine when each request is one named statement with its activity row,
-// and nothing is checked that SQL does not check by itself. It is a yardstick, not a SCIM server.
+// The floor shows what Fastify and pg can do on this machine. Each request is one named statement that also writes its
+// activity row, and only SQL constraints check anything. It is a reference for measurements, not a SCIM server.
 import { createHash } from 'node:crypto'
 import { parseArgs } from 'node:util'
 import fastify from 'fastify'
@@ -18,7 +18,7 @@ const { values } = parseArgs({
   options: { port: { type: 'string' }, database: { type: 'string' }, tokens: { type: 'string' } },
 })
 const run = openDatabase(values.database!)
-/** Workspaces are numbered from 1, in the order of the tokens. */
+/** Workspace numbers by token hash, from 1, in the order of the tokens. */
 const workspaces = new Map(values.tokens!.split(',').map((token, index) => [hash(token), index + 1]))
 
 const app = fastify({ bodyLimit: 64 * 1024 * 1024 })

@@ -1,17 +1,17 @@
 import pg from 'pg'
 
-/** Runs a named statement: Postgres parses and plans it once a connection. */
+/** Runs a named statement. Postgres parses and plans it once per connection. */
 export type Run = <Row extends pg.QueryResultRow>(name: string, text: string, values: unknown[]) => Promise<Row[]>
 
-/** json stays the text it is and an instant becomes ISO 8601, as in the service. */
+/** As in the service, json stays text and timestamps become ISO 8601. */
 const parsers = new Map<number, (text: string) => unknown>([
   [pg.types.builtins.JSON, text => text],
   [pg.types.builtins.TIMESTAMPTZ, text => `${text.slice(0, 10)}T${text.slice(11).replace('+00', 'Z')}`],
 ])
 
 /**
- * A named statement keeps the plan of its first run, made when a table may have been all but empty. Planned once and by
- * index only, it is as good later: a sequential scan inside a loop once took 30 seconds for a group of 50,000.
+ * Forces generic plans that use indexes. A named statement keeps the plan of its first run, when its tables may be almost
+ * empty. A sequential scan planned then took 30 seconds for a group of 50,000.
  */
 const planning = '-c plan_cache_mode=force_generic_plan -c enable_seqscan=off'
 

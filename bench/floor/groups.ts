@@ -5,7 +5,7 @@ import type { Run } from './database.ts'
 
 interface GroupRow extends Versioned {
   display_name: string
-  /** The members' ids, joined by commas. */
+  /** Ids of the users in the group, joined by commas. */
   members?: string | null
 }
 
@@ -66,7 +66,7 @@ export function groupRoutes(app: FastifyInstance, run: Run): void {
     },
   )
 
-  // Answers 204, as RFC 7644 §3.5.2 allows.
+  // RFC 7644 §3.5.2 allows 204.
   app.patch<ById & { Body: { Operations: GroupOperation[] } }>(`${scimPath}/Groups/:id`, async (request, reply) => {
     const operation = request.body.Operations[0]!
     const rows = await (operation.op === 'add' ? addMembers : removeMembers)([
@@ -108,7 +108,7 @@ export function groupRoutes(app: FastifyInstance, run: Run): void {
       values,
     )
 
-  // A FULL JOIN can only be hashed or merged: no stale row estimate makes it quadratic.
+  // FULL JOIN, because it can only be hashed or merged, so a stale row estimate cannot make it quadratic.
   app.put<ById & { Body: GroupBody }>(`${scimPath}/Groups/:id`, async (request, reply) => {
     const ids = idsOf(request.body.members)
     const [row] = await run<GroupRow>(
@@ -167,7 +167,7 @@ function serializeGroup(row: GroupRow, memberIds?: string[]): string {
   )
 }
 
-/** Appends to one string: for 50,000 members that is several times cheaper than an array of parts. */
+/** Appends to one string, because for 50,000 memberships that is several times cheaper than an array of parts. */
 function membersText(ids: string[]): string {
   let text = ''
   for (const id of ids) {

@@ -5,7 +5,7 @@ import type { Run } from './database.ts'
 
 interface UserRow extends Versioned {
   active: boolean
-  /** Everything but id, active and meta, as the JSON text that answers carry. */
+  /** JSON text of the resource without id, active and meta. */
   doc: string
 }
 
@@ -27,7 +27,7 @@ const columns = 'id, active, version, created_at, updated_at, doc'
 const total = '(SELECT sum(total)::integer FROM counters WHERE workspace = $1) AS total'
 const firstCursor = '00000000-0000-0000-0000-000000000000'
 
-/** What each look-up by filter compares; the value is `$2`. */
+/** SQL condition of each supported filter. The value is `$2`. */
 const lookups: Record<string, string> = {
   userName: 'lower(user_name) = lower($2)',
   externalId: 'external_id = $2',
@@ -35,8 +35,8 @@ const lookups: Record<string, string> = {
 }
 
 export function userRoutes(app: FastifyInstance, run: Run): void {
-  // startIndex without walking: the id before a page that was read once. Right for ever, as ids grow with time and
-  // nothing here deletes a user.
+  // Id before each startIndex that was already read, so that a repeated page needs no OFFSET. It never becomes stale,
+  // because ids increase with time and the floor never deletes a user.
   const idBefore = new Map<number, string>([[1, firstCursor]])
 
   app.post<{ Body: UserBody }>(`${scimPath}/Users`, async (request, reply) => {
@@ -89,7 +89,7 @@ export function userRoutes(app: FastifyInstance, run: Run): void {
   async function findUsers(workspace: number, filter: string): Promise<UserRow[]> {
     const [, attribute = '', value] = /^(\S+) eq "(.*)"$/.exec(filter) ?? []
     const condition = lookups[attribute]
-    if (condition === undefined) throw new Error(`The limit cannot answer the filter ${filter}.`)
+    if (condition === undefined) throw new Error(`The floor does not support the filter ${filter}.`)
     const text = `SELECT ${columns} FROM users WHERE workspace = $1 AND ${condition}`
     return run<UserRow>(`find_user_by_${attribute}`, text, [workspace, value])
   }
@@ -102,7 +102,7 @@ export function userRoutes(app: FastifyInstance, run: Run): void {
     )
   }
 
-  /** Skips within the index alone, then fetches; LATERAL keeps a generic plan from hashing the whole table. */
+  /** Skips rows in the index only, then fetches the page. LATERAL prevents a generic plan from hashing the whole table. */
   async function pageAt(
     workspace: number,
     startIndex: number,

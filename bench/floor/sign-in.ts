@@ -31,9 +31,9 @@ interface SessionRow {
 const frontEnd = 'http://127.0.0.1/'
 
 /**
- * The least that a sign-in takes: one statement at the start, two at the callback around one call and one signature to
- * check, one at the exchange and a signature to make. The provider is read once, and nothing is sealed, limited, or
- * checked twice.
+ * The minimum of a sign-in. The start is one statement. The callback is two statements, one provider call and one
+ * signature verification. The redemption is one statement and one new signature. Metadata of the provider are read once,
+ * and there is no encryption, no rate limit and no second check.
  */
 export function signInRoutes(app: FastifyInstance, run: Run): void {
   const agent = new Agent({ keepAlive: true })

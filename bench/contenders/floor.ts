@@ -3,11 +3,11 @@ import { join } from 'node:path'
 import { runSql } from '../../tools/admin-sql.ts'
 import type { Contender } from './contender.ts'
 
-const folder = join(import.meta.dirname, '../limit')
+const folder = join(import.meta.dirname, '../floor')
 const tokens = ['bench-1', 'bench-2'] as const
 
-export const limit: Contender = {
-  name: 'limit',
+export const floor: Contender = {
+  name: 'floor',
   prepare: async databaseUrl => {
     await runSql(databaseUrl, await readFile(join(folder, 'schema.sql'), 'utf8'))
   },

@@ -1,4 +1,4 @@
--- The least that can answer the workloads: no member, no access, no credential, and no key that nothing here needs.
+-- The minimum for the workloads: no members, no access, no credentials, and no unused keys.
 CREATE TABLE users (
   workspace   integer NOT NULL,
   id          uuid NOT NULL,
@@ -14,7 +14,7 @@ CREATE TABLE users (
 CREATE UNIQUE INDEX users_user_name ON users (workspace, lower(user_name));
 CREATE UNIQUE INDEX users_external_id ON users (workspace, external_id) WHERE external_id IS NOT NULL;
 
--- One row an address: found at half the cost of a GIN index over an array, created at the same.
+-- One row per address. A look-up costs half as much as with a GIN index over an array; an insert costs the same.
 CREATE TABLE user_emails (
   workspace integer NOT NULL,
   email     text NOT NULL,
@@ -51,7 +51,7 @@ CREATE TABLE activity (
   PRIMARY KEY (workspace, id)
 );
 
--- totalResults without count(*), in slots so that concurrent creates rarely wait for one row.
+-- Counters for totalResults, so that lists need no count(*). Several slots, so that concurrent creates rarely wait for one row.
 CREATE TABLE counters (
   workspace integer NOT NULL,
   slot      integer NOT NULL,
