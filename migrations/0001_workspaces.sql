@@ -1,4 +1,4 @@
--- The tenant. Its id is chosen by Assist, so creating one is a repeatable upsert.
+-- Tenants. Assist chooses the id, so that creating a workspace is a repeatable upsert.
 CREATE TABLE workspaces (
   id           uuid PRIMARY KEY,
   name         text NOT NULL CHECK (length(name) BETWEEN 1 AND 200),
@@ -8,16 +8,16 @@ CREATE TABLE workspaces (
   updated_at   timestamptz(3) NOT NULL DEFAULT now()
 );
 
--- E-mail domains that a workspace has proved to be its own. A proof is exclusive: the index below is the one unique
--- key that must not lead with the workspace, because it is a statement about all of them.
+-- E-mail domains that a workspace has claimed or proved. A proof is exclusive across workspaces, so the unique index below
+-- does not start with the workspace.
 CREATE TABLE domains (
   workspace_id uuid NOT NULL REFERENCES workspaces ON DELETE CASCADE,
   domain       text NOT NULL CHECK (domain = lower(domain) AND domain <> ''),
   verified_at  timestamptz(3),
   verified_by  text CHECK (verified_by IN ('operator', 'dns')),
-  -- What the workspace publishes in DNS to prove that the domain is its own. Absent where only the operator says so.
+  -- Value of the DNS record that proves the domain. Absent if the operator confirmed the domain.
   challenge    text CHECK (challenge <> ''),
-  -- The last time that DNS was asked, and since when the record of a proved domain has been gone.
+  -- Time of the last DNS query, and time since which the record of a proved domain is missing.
   checked_at   timestamptz(3),
   missing_since timestamptz(3),
   created_at   timestamptz(3) NOT NULL DEFAULT now(),
@@ -28,5 +28,5 @@ CREATE TABLE domains (
   CHECK (missing_since IS NULL OR verified_by = 'dns')
 );
 CREATE UNIQUE INDEX domains_verified_once ON domains (domain) WHERE verified_at IS NOT NULL;
--- Which proofs have not been looked at for longest.
+-- Finds the proofs with the oldest check.
 CREATE INDEX domains_checks ON domains (checked_at) WHERE verified_by = 'dns';

@@ -1,38 +1,38 @@
--- One SCIM source of a workspace. Its id is in the endpoint URL.
+-- SCIM directories of a workspace. The endpoint URL contains the id.
 CREATE TABLE directories (
   workspace_id uuid NOT NULL REFERENCES workspaces ON DELETE CASCADE,
   id           uuid NOT NULL,
   name         text NOT NULL CHECK (length(name) BETWEEN 1 AND 200),
-  -- tolerant accepts what identity providers really send and records each leniency; strict refuses by the RFC.
+  -- tolerant accepts common deviations of identity providers and records each leniency. strict follows the RFC.
   mode         text NOT NULL DEFAULT 'tolerant' CHECK (mode IN ('tolerant', 'strict')),
   enabled      boolean NOT NULL DEFAULT true,
-  -- What its groups give while it is off: what they gave ('keep'), or nothing ('release').
+  -- Access from its groups while it is disabled: unchanged ('keep') or none ('release').
   when_off     text NOT NULL DEFAULT 'keep' CHECK (when_off IN ('keep', 'release')),
-  -- Names of groups that a mapping was made for before they came. In this row, so that whoever brings such a group reads
-  -- them under a lock of it, and neither side misses the other.
+  -- Names of groups that a mapping awaits. They are in this row so that the statement that creates a group reads them under
+  -- its lock. Then neither a new mapping nor a new group misses the other.
   awaited_groups text[] NOT NULL DEFAULT '{}',
-  -- The guard against mass deprovisioning: how many people, or what part of its users, may lose access within the window.
+  -- The guard against mass deprovisioning: number or percentage of users who may lose access within guard_minutes.
   guard_people  integer CHECK (guard_people > 0),
   guard_percent integer CHECK (guard_percent BETWEEN 1 AND 100),
   guard_minutes integer NOT NULL DEFAULT 60 CHECK (guard_minutes BETWEEN 1 AND 10080),
   is_guarded    boolean NOT NULL GENERATED ALWAYS AS (guard_people IS NOT NULL OR guard_percent IS NOT NULL) STORED,
-  -- Whether a group has ever been put into another: where none has, nobody looks around a group for those it is in.
+  -- Whether a group has ever contained another group. If not, statements skip the search for parent groups.
   nests_groups  boolean NOT NULL DEFAULT false,
-  -- The highest role whose members its users may be newly linked to: the role of the person who created the directory or a
-  -- token of it. Absent: every role.
+  -- The highest role of members whom its users can be linked to: the role of the person who created the directory or a token
+  -- of it. Absent: every role.
   max_linkable_role text CHECK (max_linkable_role <> ''),
   version      integer NOT NULL DEFAULT 1,
   created_at   timestamptz(3) NOT NULL DEFAULT now(),
   updated_at   timestamptz(3) NOT NULL DEFAULT now(),
   PRIMARY KEY (workspace_id, id),
-  -- What the credentials carry.
+  -- Target of the foreign key of directory_credentials.
   UNIQUE (workspace_id, id, enabled, is_guarded, nests_groups)
 );
--- A refused token must still leave an entry with the workspace whose endpoint was called.
+-- Finds the workspace of an endpoint, so that a rejected token leaves an entry there.
 CREATE INDEX directories_id ON directories (id);
 
--- Bearer tokens of a directory: shown once, kept as SHA-256. Each statement of SCIM begins with this row, which says all that
--- a request must know of its directory; the foreign key keeps that true.
+-- Bearer tokens of a directory, returned once and stored as SHA-256. Each SCIM statement starts with this row. It copies the
+-- directory's settings that a request needs, and the foreign key keeps the copies current.
 CREATE TABLE directory_credentials (
   workspace_id uuid NOT NULL,
   directory_id uuid NOT NULL,
@@ -53,12 +53,12 @@ CREATE TABLE directory_credentials (
 CREATE INDEX directory_credentials_carried ON directory_credentials (workspace_id, directory_id, enabled, is_guarded, nests_groups);
 CREATE UNIQUE INDEX directory_credentials_token ON directory_credentials (workspace_id, token_hash);
 
--- Keys of what a directory holds have the order (directory_id, value, workspace_id). The planner does not know that a directory
--- belongs to one workspace: two indexes that both begin with (workspace_id, directory_id) look equally selective to it, and it
--- picks one by chance (docs/decisions/0017).
+-- Keys of directory tables have the order (directory_id, value, workspace_id). The planner does not know that a directory
+-- belongs to one workspace. Two indexes that both start with (workspace_id, directory_id) look equally selective, so its choice
+-- would be arbitrary (docs/decisions/0017).
 
--- A person as the directory sent them: what is looked up, joined or changed alone in columns, the rest in doc as the
--- exact JSON text that an answer carries.
+-- SCIM users as the directory sent them. Attributes that statements look up, join or change alone are columns. doc has the
+-- other attributes as the JSON text of a response.
 CREATE TABLE scim_users (
   workspace_id  uuid NOT NULL,
   directory_id  uuid NOT NULL,
@@ -66,7 +66,7 @@ CREATE TABLE scim_users (
   user_name     text NOT NULL,
   user_name_key text NOT NULL,
   external_id   text,
-  -- Folded e-mail values: what identity providers match on beside userName and externalId.
+  -- Folded e-mail addresses, because some identity providers match users by them.
   email_keys    text[] NOT NULL DEFAULT '{}',
   active        boolean NOT NULL,
   member_id     uuid NOT NULL,
@@ -74,18 +74,18 @@ CREATE TABLE scim_users (
   created_at    timestamptz(3) NOT NULL DEFAULT now(),
   updated_at    timestamptz(3) NOT NULL DEFAULT now(),
   doc           json NOT NULL,
-  -- Ids are UUIDv7: the key is also the paging order.
+  -- Ids are UUIDv7, so the key is also the order of pages.
   PRIMARY KEY (directory_id, id, workspace_id),
-  -- None to members, whom nothing deletes: the check would cost each new user 15 µs.
+  -- No foreign key to members, because members are never deleted and the check would cost each new user 15 µs.
   FOREIGN KEY (workspace_id, directory_id) REFERENCES directories
 );
 CREATE UNIQUE INDEX scim_users_user_name ON scim_users (directory_id, user_name_key, workspace_id);
 CREATE INDEX scim_users_external_id ON scim_users (directory_id, external_id, workspace_id) WHERE external_id IS NOT NULL;
 CREATE INDEX scim_users_email ON scim_users USING gin (email_keys) WITH (fastupdate = off);
--- A member follows one directory user at most: of two that have one address, the second gets a member of its own.
+-- A member has at most one SCIM user. Of two users with the same address, the second gets a separate member.
 CREATE UNIQUE INDEX scim_users_member ON scim_users (workspace_id, member_id);
 
--- Whose member a deleted user was, so that a rehire with the same externalId gets their work back.
+-- Members of deleted users, so that a person who is hired again with the same externalId finds their work.
 CREATE TABLE scim_former_users (
   workspace_id uuid NOT NULL,
   directory_id uuid NOT NULL,
@@ -106,8 +106,8 @@ CREATE TABLE scim_groups (
   display_name_key text NOT NULL,
   external_id      text,
   version          integer NOT NULL DEFAULT 1,
-  -- Raised by whoever changes what the group is mapped to or nested in: a membership change that was decided before
-  -- that finds the row changed, and is decided again.
+  -- Incremented when the mappings or parent groups of the group change. A concurrent membership change then finds a new version
+  -- and retries.
   reach_version    integer NOT NULL DEFAULT 1,
   created_at       timestamptz(3) NOT NULL DEFAULT now(),
   updated_at       timestamptz(3) NOT NULL DEFAULT now(),
@@ -118,9 +118,9 @@ CREATE TABLE scim_groups (
 CREATE UNIQUE INDEX scim_groups_display_name ON scim_groups (directory_id, display_name_key, workspace_id);
 CREATE INDEX scim_groups_external_id ON scim_groups (directory_id, external_id, workspace_id) WHERE external_id IS NOT NULL;
 
--- Who is in a group: one row each, so that adding one person costs the same in a group of ten and of a hundred thousand.
--- Written only by statements that join the user and the group of the same directory under a row lock, in place of
--- foreign keys, whose per-row check would cost more than the row (docs/decisions).
+-- Memberships of users in groups, one row each, so that adding a user costs the same in a group of 10 and of 100,000.
+-- Instead of foreign keys, whose check per row would cost more than the row, all statements that insert rows join the user and
+-- the group of the same directory under a row lock (docs/decisions/0006).
 CREATE TABLE scim_group_memberships (
   workspace_id uuid NOT NULL,
   directory_id uuid NOT NULL,
@@ -130,7 +130,7 @@ CREATE TABLE scim_group_memberships (
 );
 CREATE INDEX scim_group_memberships_user ON scim_group_memberships (directory_id, user_id, group_id, workspace_id);
 
--- Groups in groups; access flows from the inner group's people to what the outer group is mapped to.
+-- Memberships of groups in groups. Mappings of the outer group also apply to users of the inner group.
 CREATE TABLE scim_group_subgroups (
   workspace_id uuid NOT NULL,
   directory_id uuid NOT NULL,
@@ -152,29 +152,28 @@ BEGIN
 END $$;
 CREATE TRIGGER note_nesting AFTER INSERT ON scim_group_subgroups FOR EACH ROW EXECUTE FUNCTION note_nesting();
 
--- totalResults without counting: several slots each, so that concurrent creates rarely wait for one row.
+-- Counters for totalResults. Several slots each, so that concurrent creates rarely wait for one row.
 CREATE TABLE scim_counters (
   workspace_id  uuid NOT NULL,
   directory_id  uuid NOT NULL,
   resource_type text NOT NULL CHECK (resource_type IN ('User', 'Group')),
   slot          smallint NOT NULL,
   total         bigint NOT NULL,
-  -- Deletions so far: while their sum stays, the resource at a position stays there, since creation only appends.
+  -- Number of deletions. While their sum is unchanged, positions are stable, because a create only appends.
   deleted       bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (workspace_id, directory_id, resource_type, slot),
   FOREIGN KEY (workspace_id, directory_id) REFERENCES directories
 ) WITH (fillfactor = 50);
 
--- Deactivations and deletions that met the guard while it was on: who may leave within its window, and who is held until an
--- admin decides.
+-- Deactivations and deletions that the guard has counted. Those above its threshold are held until an admin decides.
 CREATE TABLE guarded_removals (
   workspace_id uuid NOT NULL,
   directory_id uuid NOT NULL,
   user_id      uuid NOT NULL,
-  -- Of the directory's user, which may be gone.
+  -- The user's member, because the user may be deleted.
   member_id    uuid NOT NULL,
   operation    text NOT NULL CHECK (operation IN ('deactivate', 'delete')),
-  -- 'passed' within the limit; 'held' over it, until an admin has 'accepted' that they leave, or 'released' them from it.
+  -- 'passed' within the threshold; 'held' above it, until an admin has 'accepted' or 'released' the removal.
   state        text NOT NULL CHECK (state IN ('passed', 'held', 'accepted', 'released')),
   attempts     integer NOT NULL DEFAULT 1,
   first_at     timestamptz(3) NOT NULL DEFAULT now(),

@@ -1,4 +1,4 @@
--- Assist groups: what products inside Assist give rights to.
+-- Assist groups. Products inside Assist give rights to them.
 CREATE TABLE groups (
   workspace_id uuid NOT NULL REFERENCES workspaces ON DELETE CASCADE,
   id           uuid NOT NULL,
@@ -11,9 +11,9 @@ CREATE TABLE groups (
 );
 CREATE UNIQUE INDEX groups_name ON groups (workspace_id, name_key);
 
--- The rule "whoever is in this group of a directory gets this role, is in this Assist group, or both". Keyed by the scim
--- group's stable id, so that a rename neither breaks nor widens it. A group that has not come yet is awaited by its name;
--- without a directory the sign-in's groups claim names it.
+-- Group mappings: users of a SCIM group get a role, an Assist group, or both. A mapping refers to the group's id, so that a
+-- rename neither breaks nor widens it. A group that does not exist yet is awaited by name. Without a directory, the mapping
+-- refers to a value of the groups claim of sign-ins.
 CREATE TABLE group_mappings (
   workspace_id  uuid NOT NULL REFERENCES workspaces ON DELETE CASCADE,
   id            uuid NOT NULL,
@@ -30,7 +30,7 @@ CREATE TABLE group_mappings (
   FOREIGN KEY (workspace_id, directory_id) REFERENCES directories ON DELETE CASCADE,
   FOREIGN KEY (workspace_id, directory_id, scim_group_id)
     REFERENCES scim_groups (workspace_id, directory_id, id) ON DELETE CASCADE,
-  -- No cascade: deleting an Assist group must not silently take the role that the same mapping gives.
+  -- No cascade, because deleting an Assist group must not silently remove the role of the same mapping.
   FOREIGN KEY (workspace_id, group_id) REFERENCES groups,
   CHECK (num_nonnulls(scim_group_id, awaited_group, claimed_group) = 1),
   CHECK ((directory_id IS NULL) = (claimed_group IS NOT NULL)),
@@ -40,7 +40,7 @@ CREATE UNIQUE INDEX group_mappings_rule ON group_mappings
   (workspace_id, directory_id, scim_group_id, awaited_group, claimed_group, group_id, role) NULLS NOT DISTINCT;
 CREATE INDEX group_mappings_group ON group_mappings (workspace_id, group_id) WHERE group_id IS NOT NULL;
 
--- Append-only: what each mapping said from then on, and the activity entry that made it so.
+-- Append-only history of mappings, each version with the activity entry of its change.
 CREATE TABLE group_mapping_versions (
   workspace_id  uuid NOT NULL,
   id            bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
@@ -58,7 +58,7 @@ CREATE TABLE group_mapping_versions (
 );
 CREATE INDEX group_mapping_versions_mapping ON group_mapping_versions (workspace_id, mapping_id, id);
 
--- Derived: members of Assist groups. Written only by the recomputation in src/access.
+-- Members of Assist groups. Derived and written only by src/access.
 CREATE TABLE group_memberships (
   workspace_id uuid NOT NULL,
   group_id     uuid NOT NULL,
@@ -69,13 +69,13 @@ CREATE TABLE group_memberships (
 );
 CREATE INDEX group_memberships_member ON group_memberships (workspace_id, member_id, group_id);
 
--- Append-only: what each change did to a member's access, and the activity entry that caused it.
+-- Append-only history of members' access, each change with its activity entry.
 CREATE TABLE access_changes (
   workspace_id  uuid NOT NULL,
   id            bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
   member_id     uuid NOT NULL,
   entry_id      bigint NOT NULL,
-  -- The clock, not the start of the transaction: read under the member's lock, it never goes back for one member.
+  -- Clock time under the member's lock instead of the start of the transaction, so that it never decreases for a member.
   at            timestamptz(3) NOT NULL DEFAULT clock_timestamp(),
   status_before text,
   status_after  text NOT NULL,
@@ -83,8 +83,8 @@ CREATE TABLE access_changes (
   role_after    text NOT NULL,
   groups_gained uuid[] NOT NULL DEFAULT '{}',
   groups_lost   uuid[] NOT NULL DEFAULT '{}',
-  -- After the change: the mappings that reach the member, and what was given by hand. With what the mappings said then
-  -- (group_mapping_versions) they tell the whole of a past state.
+  -- Mappings and manual role after the change. Together with group_mapping_versions they describe the complete state at
+  -- that time.
   rules         uuid[] NOT NULL DEFAULT '{}',
   manual_role   text,
   manual_policy text,

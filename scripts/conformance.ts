@@ -1,4 +1,4 @@
-// `npm run conformance`: writes the SCIM part of docs/conformance.md from the rows and the tests that hold them.
+// `npm run conformance`: writes the SCIM part of docs/conformance.md from the rows and their tests.
 import { readFile, writeFile } from 'node:fs/promises'
 import { pagePath, writePage } from '../tools/conformance-page.ts'
 

@@ -1,4 +1,4 @@
-// Writes src/db/tables.ts from a freshly migrated database: `npm run db:types`.
+// `npm run db:types`: writes src/db/tables.ts from a newly migrated database.
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { openDatabase } from '../src/db/database.ts'

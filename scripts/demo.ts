@@ -1,6 +1,6 @@
-// The whole service in a minute, on a machine with Node and npm only: `npm run demo [-- --once] [--port N] [--json FILE]`.
-// Each step uses the public API as its real caller would, prints what it did, and ends the demo if it did not happen.
-// Afterwards everything stays up to be tried, until Ctrl-C; with --once the demo ends after the last step.
+// `npm run demo [-- --once] [--port N] [--json FILE]`: shows the whole service in a minute and needs only Node and npm.
+// Each step calls the public API like its real client, prints the result, and aborts the demo if the result is wrong.
+// Afterwards all servers keep running until Ctrl-C. With --once the demo ends after the last step.
 import { rename, writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { createNarrator, DemoError, type Narrator } from './demo/narration.ts'
@@ -12,13 +12,13 @@ const { values: options } = parseArgs({
   options: { once: { type: 'boolean', default: false }, port: { type: 'string' }, json: { type: 'string' } },
 })
 if (options.port !== undefined && !/^[1-9]\d{0,4}$/.test(options.port)) {
-  console.error('Give --port as a number.')
+  console.error('Set --port to a number.')
   process.exit(1)
 }
 
 const interruption = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => interruption.abort())
-// Whoever reads may have read enough: `npm run demo | head`.
+// The reader of the output may close the pipe: `npm run demo | head`.
 process.stdout.on('error', () => interruption.abort())
 
 try {
@@ -37,7 +37,7 @@ async function main(): Promise<void> {
   const world = await startWorld({ port: options.port === undefined ? undefined : Number(options.port) })
   try {
     const directory = await play(world, createNarrator(console.log, interruption.signal))
-    console.log(`\nAll steps did what they say (${((Date.now() - began) / 1000).toFixed(1)} s).`)
+    console.log(`\nAll steps succeeded (${((Date.now() - began) / 1000).toFixed(1)} s).`)
     if (options.json !== undefined) await writeAddresses(options.json, world, directory)
     if (options.once) return
     showWhatToTry(world, directory)
@@ -56,12 +56,12 @@ async function play(world: World, narrator: Narrator): Promise<Directory> {
   const whoAmI = (browser: Browser, status: number) =>
     call({ method: 'GET', url: `${baseUrl}/v1/session`, status, headers: cookieHeader(browser) })
 
-  step('An Assist back-end creates the workspace acme')
+  step('A back-end of Assist creates the workspace acme')
   const body = { name: 'acme' }
   await call({ method: 'PUT', url: workspaceUrl, status: 200, token: serviceToken, body })
 
   step(
-    'Its owner saves the SSO configuration: the service finds the provider, and checks it, before it stores anything',
+    'The owner saves the SSO configuration. The service discovers and checks the provider before it stores the settings',
   )
   const sso = {
     issuer: provider.issuer,
@@ -72,14 +72,14 @@ async function play(world: World, narrator: Narrator): Promise<Directory> {
   }
   const saved = await call({ method: 'PUT', url: `${workspaceUrl}/sso-config`, status: 200, ...admin, body: sso })
   tell(`Redirect URI to register at the provider: ${saved.body.redirectUri}`)
-  expect(!JSON.stringify(saved.body).includes(client.clientSecret), 'the client secret is not in the answer')
+  expect(!JSON.stringify(saved.body).includes(client.clientSecret), 'the client secret is not in the response')
 
-  step('… and tests it')
+  step('The owner runs a configuration check')
   const test = await call({ method: 'POST', url: `${workspaceUrl}/sso-config/check`, status: 200, ...admin })
   for (const { name, result, message } of test.body.checks) tell(`       ${result.padEnd(4)} ${name}: ${message}`)
-  expect(test.body.passed === true, 'the test passed')
+  expect(test.body.passed === true, 'the check passed')
 
-  step('… and makes a sign-in test: a real sign-in that ends in a report, and makes nobody a member')
+  step('The owner runs a sign-in test: a real sign-in that ends in a report and creates no member')
   const signInTests = `${workspaceUrl}/sso-config/sign-in-tests`
   const { verifier, challenge } = makeProof()
   const made = (await call({ method: 'POST', url: signInTests, status: 201, ...admin, body: { challenge } })).body
@@ -88,12 +88,15 @@ async function play(world: World, narrator: Narrator): Promise<Directory> {
   const confirm = { method: 'POST', url: `${signInTests}/${made.id}/confirm`, body: { code, verifier } } as const
   const { report, status } = (await call({ ...confirm, status: 200, ...admin })).body
   for (const { name, result, message } of report.checks) tell(`       ${result.padEnd(4)} ${name}: ${message}`)
-  expect(status === 'passed' && report.membership.decision === 'provision', 'Robin would be let in')
+  expect(status === 'passed' && report.membership.decision === 'provision', 'Robin could sign in')
 
-  step('Robin signs in for the first time: every redirect of a browser, over HTTP')
+  step('Robin signs in for the first time, with every redirect of a browser over HTTP')
   const robin = await signIn(world, narrator, 'idp-robin')
   const session = await whoAmI(robin, 200)
-  expect(session.body.member.email === 'robin@example.com', `Robin is a member now, as ${session.body.member.role}`)
+  expect(
+    session.body.member.email === 'robin@example.com',
+    `Robin is now a member with the role ${session.body.member.role}`,
+  )
   tell('Sam does the same.')
   const sam = await signIn(
     world,
@@ -101,9 +104,12 @@ async function play(world: World, narrator: Narrator): Promise<Directory> {
     'idp-sam',
   )
 
-  step('Alex, of a domain that is not allowed, is not let in, and the reference finds the reason')
+  step('Alex, whose domain is not allowed, cannot sign in, and the reference leads to the reason')
   const failure = await failToSignIn(world, narrator, 'idp-alex')
-  expect(failure.code === 'sso_domain_not_allowed', `the page says ${failure.code}, reference ${failure.ref}`)
+  expect(
+    failure.code === 'sso_domain_not_allowed',
+    `the page receives ${failure.code} and the reference ${failure.ref}`,
+  )
   const refused = await call({
     method: 'GET',
     url: `${workspaceUrl}/activity?kind=sso_sign_in&outcome=refused`,
@@ -111,9 +117,9 @@ async function play(world: World, narrator: Narrator): Promise<Directory> {
     ...admin,
   })
   const entry = refused.body.items.find((each: { id: string }) => each.id === failure.ref)
-  expect(entry?.reason === failure.code, 'the activity entry of that reference has the reason')
+  expect(entry?.reason === failure.code, 'the activity entry with that id has the reason')
 
-  step('The owner connects two directories, and gets a token for each, shown once')
+  step('The owner creates two directories and a token for each, which is returned once')
   const okta = await connectDirectory(world, narrator, 'Okta')
   const entra = await connectDirectory(world, narrator, 'Entra ID')
 
@@ -121,9 +127,9 @@ async function play(world: World, narrator: Narrator): Promise<Directory> {
   const oktaSync = await playOkta(okta, narrator)
   const { items } = (await call({ method: 'GET', url: `${workspaceUrl}/members`, status: 200, ...admin })).body
   const robins = items.filter((each: { email: string }) => each.email === 'robin@example.com')
-  expect(robins.length === 1, 'Robin is still one member: the directory and the sign-in are linked')
+  expect(robins.length === 1, 'Robin is still one member, because the directory and the sign-in have the same address')
 
-  step('The owner maps the group: whoever is in it is an admin, and in the Assist group Engineering')
+  step('The owner maps the group: its users get the role admin and the Assist group Engineering')
   const group = await call({
     method: 'POST',
     url: `${workspaceUrl}/groups`,
@@ -139,31 +145,31 @@ async function play(world: World, narrator: Narrator): Promise<Directory> {
     body: { directoryId: okta.id, scimGroupId: oktaSync.groupId, groupId: group.body.id, role: 'admin' },
   })
   const promoted = await whoAmI(robin, 200)
-  expect(promoted.body.member.role === 'admin', 'Robin is an admin with the very next request')
+  expect(promoted.body.member.role === 'admin', 'Robin is an admin from the next request on')
 
-  step('Entra ID provisions Sam and Kim in its own dialect')
+  step('Entra ID provisions Sam and Kim with its own forms of requests')
   const entraSync = await playEntra(entra, narrator)
 
-  step('Robin leaves: Okta deactivates the user, and the session is over with the very next request')
+  step('Robin leaves: Okta deactivates the user, and the next request finds the session ended')
   await oktaSync.deactivateRobin()
   const over = await whoAmI(robin, 401)
   expect(over.body.code === 'session_ended', 'Robin is signed out everywhere')
 
-  step('Sam leaves: Entra ID says so with the text "False"')
+  step('Sam leaves: Entra ID sends active as the string "False"')
   await whoAmI(sam, 200)
   await entraSync.deactivateSam()
   await whoAmI(sam, 401)
   const again = await failToSignIn(world, narrator, 'idp-sam')
-  expect(again.code === 'sso_member_deactivated', 'and Sam cannot come back by signing in')
+  expect(again.code === 'sso_member_deactivated', 'Sam cannot sign in again')
 
-  step('What the owner sees of all this in the activity log, newest first')
+  step('The owner reads the activity log, newest entry first')
   const activity = await call({ method: 'GET', url: `${workspaceUrl}/activity?limit=100`, status: 200, ...admin })
   printActivity(activity.body.items, tell)
   const said = JSON.stringify(activity.body.items[1].detail)
-  expect(said.includes('boolean_as_string'), 'what was tolerated is said, and where it stood in the request')
-  expect(activity.body.items.length >= 26, 'every change has its entry')
+  expect(said.includes('boolean_as_string'), 'the entry contains the leniency and its place in the request')
+  expect(activity.body.items.length >= 26, 'every change has an entry')
   const secrets = [okta.token, entra.token, client.clientSecret, ...robin.cookies.values()]
-  expect(!secrets.some(each => JSON.stringify(activity.body).includes(each)), 'no entry holds a token or a secret')
+  expect(!secrets.some(each => JSON.stringify(activity.body).includes(each)), 'no entry contains a token or a secret')
   return okta
 }
 
@@ -188,7 +194,7 @@ interface Entry {
 function printActivity(entries: Entry[], tell: (line: string) => void): void {
   for (const { at, action, outcome, reason, actor, detail } of entries) {
     const leniencies = [...new Set(detail.leniencies?.map(each => each.name))].join(', ')
-    const end = [outcome, reason ?? (leniencies && `tolerating ${leniencies}`)].filter(Boolean).join(': ')
+    const end = [outcome, reason ?? (leniencies && `leniencies ${leniencies}`)].filter(Boolean).join(': ')
     tell(`${at.slice(11, 23)}  ${actor.type.padEnd(9)}  ${action.padEnd(24)}  ${end}`)
   }
 }
@@ -202,7 +208,7 @@ async function writeAddresses(file: string, world: World, directory: Directory):
     scimBaseUrl: directory.scimEndpoint,
     scimToken: directory.token,
   }
-  // Renamed into place: whoever waits for the file finds it whole.
+  // Written to another file and renamed, so that a process that waits for the file never reads a part of it.
   await writeFile(`${file}.part`, `${JSON.stringify(addresses, null, 2)}\n`, { mode: 0o600 })
   await rename(`${file}.part`, file)
 }
@@ -211,7 +217,7 @@ function showWhatToTry({ baseUrl, workspaceId, adminToken, frontEnd }: World, di
   const workspaceUrl = `${baseUrl}/v1/workspaces/${workspaceId}`
   console.log(`
 Sign in yourself:  ${frontEnd.origin}
-Make a sign-in test: ${frontEnd.origin}/admin
+Run a sign-in test: ${frontEnd.origin}/admin
 Documentation:     ${baseUrl}/docs
 
 Admin token (12 h):
@@ -222,5 +228,5 @@ To try:
   curl -H 'Authorization: Bearer ${adminToken}' ${workspaceUrl}/members
   curl -H 'Authorization: Bearer ${directory.token}' '${directory.scimEndpoint}/Users?count=5'
 
-Everything stays up until Ctrl-C.`)
+All servers run until Ctrl-C.`)
 }

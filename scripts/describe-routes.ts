@@ -11,7 +11,7 @@ service), browsers that sign in (\`/sso\`), and identity providers (\`/scim/v2\`
 
 Refusals under \`/v1\` are RFC 9457 problem details with a stable \`code\`; SCIM refusals are RFC 7644 error bodies.`
 
-/** The `observer` of an app that is to describe itself: collects the schemas of its routes. */
+/** Collects the schemas of all routes. Pass it to `buildApp` as `observer`. */
 export const describeRoutes = fastifyPlugin(async (app: FastifyInstance) => {
   await app.register(fastifyZodOpenApiPlugin)
   await app.register(swagger, {
@@ -56,7 +56,7 @@ export const describeRoutes = fastifyPlugin(async (app: FastifyInstance) => {
   })
 })
 
-/** The text of openapi.yaml: the routes' schemas as OpenAPI 3.1, the same bytes on every run. */
+/** Returns the text of openapi.yaml: the routes' schemas as OpenAPI 3.1. The text is the same on every run. */
 export async function openApiYaml(app: FastifyInstance): Promise<string> {
   await app.ready()
   return stringify(app.swagger(), { aliasDuplicateObjects: false })

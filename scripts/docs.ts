@@ -1,5 +1,5 @@
-// `npm run docs`: writes docs/providers from the guides of the API and docs/sql from the statements of the service, and draws
-// docs/pictures from their texts.
+// `npm run docs`: writes docs/providers from the guides of the API and docs/sql from the named statements, and draws
+// docs/pictures from their text files.
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { drawPictures, folder as pictures } from '../tools/pictures.ts'

@@ -1,4 +1,4 @@
-// Brings the database of DATABASE_URL to this release: `npm run migrate`, before replicas start with MIGRATE_ON_START=false.
+// `npm run migrate`: applies pending migrations to DATABASE_URL. Run it before replicas start with MIGRATE_ON_START=false.
 import { ConfigError, readConfig } from '../src/config.ts'
 import { unreachableDatabase } from '../src/db/database.ts'
 import { ForeignSchemaError, migrate } from '../src/db/migrate.ts'
@@ -6,7 +6,7 @@ import { ForeignSchemaError, migrate } from '../src/db/migrate.ts'
 try {
   const { databaseUrl } = readConfig()
   if (databaseUrl === 'postgres://embedded') {
-    throw new ConfigError('Set DATABASE_URL: the embedded database of development migrates itself at `npm start`.')
+    throw new ConfigError('Set DATABASE_URL. `npm start` migrates the embedded development database.')
   }
   const applied = await migrate(databaseUrl).catch((error: unknown) => {
     const sentence = unreachableDatabase(error, databaseUrl)

@@ -1,4 +1,4 @@
-// Writes openapi.yaml from the routes' schemas: `npm run openapi`. Needs no database.
+// `npm run openapi`: writes openapi.yaml from the routes' schemas. Needs no database.
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pino } from 'pino'
@@ -8,10 +8,10 @@ import { openDatabase } from '../src/db/database.ts'
 import { describeRoutes, openApiYaml } from './describe-routes.ts'
 
 const config = readConfig({})
-// Connects on first use, which never comes.
+// Never connects, because it connects on first use and this script sends no statement.
 const db = openDatabase({ url: config.databaseUrl })
 const assistKeys = async () => {
-  throw new Error('Nobody calls the service that only describes itself.')
+  throw new Error('This app serves no requests.')
 }
 const logger = pino({ level: 'silent' })
 const app = await buildApp({ config, db, logger, assistKeys, observer: describeRoutes })

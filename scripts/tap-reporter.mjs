@@ -1,4 +1,4 @@
-// tap's reporter: a line per test file, every failure in full, and at the end `N passed, N failed[, N skipped]`.
+// Reporter for tap: prints one line per test file, all details of failures, and finally `N passed, N failed[, N skipped]`.
 import { Transform } from 'node:stream'
 import { Parser } from 'tap-parser'
 import { stringify } from 'yaml'
@@ -11,8 +11,8 @@ export default class ClosingLineReporter extends Transform {
 
   constructor() {
     super({ encoding: 'utf8' })
-    // The parser tells its root about every assertion at any depth, and about a subtest only when that fails or is
-    // skipped by itself (a crash, a time-out, a file that cannot be imported).
+    // The root parser emits an event for every assertion at any depth. For a subtest it emits one only if the subtest
+    // itself fails or is skipped (a crash, a timeout, an import error).
     this.parser.on('pass', () => this.passed++)
     this.parser.on('skip', () => this.skipped++)
     this.parser.on('todo', () => this.skipped++)

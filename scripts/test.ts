@@ -1,5 +1,5 @@
-// `npm test [-- files and tap options]`: a Postgres, a migrated template database on it, and tap, whose test files copy
-// the template (test/helpers/database.ts). The last line printed is tap's closing line, `N passed, N failed`.
+// `npm test [-- files and tap options]`: starts Postgres, creates a migrated template database and runs tap. Test files copy
+// the template (test/helpers/database.ts). The last line of output is `N passed, N failed`.
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
@@ -33,21 +33,21 @@ async function main(args: string[]): Promise<number> {
 async function makeTemplate(adminUrl: string, template: string): Promise<void> {
   await runSql(adminUrl, `CREATE DATABASE ${template}`)
   await migrate(onDatabase(adminUrl, template))
-  // A database can only be copied while nobody is connected to it.
+  // Postgres can copy a database only while it has no connections.
   await runSql(adminUrl, `ALTER DATABASE ${template} ALLOW_CONNECTIONS false`)
 }
 
-/** Also drops the copies that test files which crashed have left. */
+/** Drops the template and all copies, including those left by crashed test files. */
 async function dropDatabases(adminUrl: string, template: string): Promise<void> {
   const left = await runSql(adminUrl, `SELECT datname FROM pg_database WHERE starts_with(datname, '${template}')`)
   for (const { datname } of left) await runSql(adminUrl, `DROP DATABASE ${String(datname)} WITH (FORCE)`)
 }
 
-/** tap compiles its plugins into node_modules, and a run that finds other plugins compiled than .taprc names fails. */
+/** Compiles the plugins of .taprc into node_modules, because tap fails if others are compiled there. */
 async function buildTap(): Promise<void> {
   const built = inModules('@tapjs/test/test-built/dist/esm/index.js')
   if (!(await readFile(built, 'utf8')).includes('@tapjs/typescript')) return
-  console.log('Building tap once, as .taprc configures it')
+  console.log('Building tap with the plugins of .taprc')
   await rm('.tap', { recursive: true, force: true })
   await runTap(['build'])
 }
@@ -58,8 +58,9 @@ async function runTap(args: string[], environment: Record<string, string> = {}):
     env: { ...process.env, ...environment },
     detached: true,
   })
-  // However this run is told to end, tap and its test files hear of it once, tap prints its closing line, and all that
-  // was started is stopped. They are a group of their own because tap dies at a second SIGINT, and Ctrl-C sends several.
+  // Send exactly one SIGINT to tap and its test files, for any signal that ends this run, so that tap prints its closing line
+  // and stops what it started. tap has its own process group, because Ctrl-C sends several SIGINTs and tap dies at the
+  // second.
   let ending = false
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.on(signal, () => {

@@ -1,5 +1,5 @@
-// Makes an access token such as Assist's, for development: `npm run token -- --workspace ID --role owner`, or
-// `npm run token -- --scope assist:workspaces`. Further options: `--sub SUBJECT` and `--hours N` (12).
+// Creates an access token like Assist's, for development: `npm run token -- --workspace ID --role owner`, or
+// `npm run token -- --scope assist:workspaces`. Other options: `--sub SUBJECT` and `--hours N` (default 12).
 import { parseArgs } from 'node:util'
 import { ConfigError, readConfig } from '../src/config.ts'
 import { openDevelopmentIssuer } from '../src/development/development-issuer.ts'
@@ -25,15 +25,17 @@ async function makeToken(): Promise<string> {
   const { workspace, role, scope, sub, hours } = values
   const config = readConfig()
   if (!config.developmentTokens) {
-    throw new ConfigError('ASSIST_TOKEN_ISSUER is not the development issuer: only that issuer can sign here.')
+    throw new ConfigError(
+      'ASSIST_TOKEN_ISSUER is not the development issuer. Only tokens of the development issuer can be created.',
+    )
   }
   if (workspace === undefined ? scope === undefined : !isUuid(workspace)) {
-    throw new Error('Give --workspace ID, a UUID, with --role; or --scope for an Assist back-end.')
+    throw new Error('Set --workspace to a UUID, together with --role; or set --scope for an Assist back-end.')
   }
   if (workspace !== undefined && !config.roles.includes(role ?? '')) {
-    throw new Error(`Give --role, one of ${config.roles.join(', ')}.`)
+    throw new Error(`Set --role to one of ${config.roles.join(', ')}.`)
   }
-  if (!/^[1-9]\d{0,3}$/.test(hours)) throw new Error('Give --hours as a whole number from 1 to 9999.')
+  if (!/^[1-9]\d{0,3}$/.test(hours)) throw new Error('Set --hours to a whole number from 1 to 9999.')
   const issuer = await openDevelopmentIssuer(config, '.data')
   const claims = {
     ...(workspace !== undefined && { [config.assistClaimWorkspace]: workspace }),

@@ -4,19 +4,19 @@ import { join } from 'node:path'
 
 const prefix = 'assist-identity-demo-'
 
-/** Makes a temporary folder for this process, and removes those that killed demos of this account have left behind. */
+/** Creates a temporary folder for this process and removes those left by killed demos of the same account. */
 export async function makeDemoFolder(): Promise<string> {
   for (const name of await readdir(tmpdir())) {
     const folder = join(tmpdir(), name)
     if (name.startsWith(prefix) && (await isLeftOver(folder))) await rm(folder, { recursive: true, force: true })
   }
   const folder = await mkdtemp(join(tmpdir(), `${prefix}${process.pid}-`))
-  // Started by root, Postgres runs as another account, which must be able to come here.
+  // If root starts the demo, Postgres runs under another account, which needs access to the folder.
   await chmod(folder, 0o755)
   return folder
 }
 
-/** The name of a folder has the process that made it. */
+/** Whether the process whose id is in the name of the folder has ended. */
 async function isLeftOver(folder: string): Promise<boolean> {
   const pid = Number.parseInt(folder.slice(join(tmpdir(), prefix).length), 10)
   const { uid } = await lstat(folder)

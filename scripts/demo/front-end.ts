@@ -3,24 +3,24 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 
-/** The smallest front-end that can use the service, on an origin of its own: what Assist's own would do, in a few pages. */
+/** A minimal front-end on a separate origin, with the pages that Assist's front-end needs for the service. */
 export interface FrontEnd {
   origin: string
-  /** Tells the pages where the service is, which starts after the front-end because it must know its origin. */
+  /** Sets the service of the pages. The service starts after the front-end, because its settings contain the origin. */
   connectTo: (service: Service) => void
   close: () => Promise<void>
 }
 
 interface Service {
   url: string
-  /** Of the admin who is signed in at Assist, for the pages that are an admin's. */
+  /** Token of an admin who is signed in at Assist, for the admin pages. */
   adminToken: string
 }
 
 interface Page {
   title: string
   body: string
-  isAdmins?: boolean
+  isForAdmins?: boolean
 }
 
 const pages: Record<string, Page> = {
@@ -28,13 +28,13 @@ const pages: Record<string, Page> = {
     title: 'Assist',
     body:
       '<p><button id="sign-in">Sign in with SSO</button></p>' +
-      '<p id="password" hidden>Or with a password, at Assist.</p>' +
-      '<p id="sso-only" hidden>This workspace is entered by SSO only. <a href="/sso/recover">I am an owner with a recovery code</a></p>',
+      '<p id="password" hidden>Or sign in at Assist with a password.</p>' +
+      '<p id="sso-only" hidden>This workspace allows only SSO. <a href="/sso/recover">I am an owner with a recovery code</a></p>',
   },
   '/admin': {
     title: 'Assist: settings',
     body: '<p><button id="test">Test the sign-in</button></p>',
-    isAdmins: true,
+    isForAdmins: true,
   },
   '/sso/complete': {
     title: 'Signed in',
@@ -42,12 +42,12 @@ const pages: Record<string, Page> = {
   },
   '/sso/start': { title: 'Signing in', body: '' },
   '/sso/error': { title: 'Sign-in failed', body: '<p><a id="retry" href="/">Try again</a></p>' },
-  '/sso/test': { title: 'Sign-in test', body: '<p><a href="/admin">Back to the settings</a></p>', isAdmins: true },
+  '/sso/test': { title: 'Sign-in test', body: '<p><a href="/admin">Back to the settings</a></p>', isForAdmins: true },
   '/sso/recover': {
     title: 'Recovery',
     body:
       '<form id="recovery"><p><label>E-mail address <input name="email" type="email"></label></p>' +
-      '<p><label>Recovery code <input name="code"></label></p><p><button>Get at the SSO settings</button></p></form>',
+      '<p><label>Recovery code <input name="code"></label></p><p><button>Open the SSO settings</button></p></form>',
   },
 }
 
@@ -58,11 +58,11 @@ export async function startFrontEnd({ workspaceId }: { workspaceId: string }): P
     const { pathname } = new URL(request.url ?? '/', 'http://localhost')
     if (pathname === '/page.js') return response.writeHead(200, { 'content-type': 'text/javascript' }).end(script)
     const page = pages[pathname]
-    if (!page) return response.writeHead(404, { 'content-type': 'text/plain' }).end('There is no such page.')
+    if (!page) return response.writeHead(404, { 'content-type': 'text/plain' }).end('Page not found.')
     const headers = {
       'content-type': 'text/html; charset=utf-8',
       'cache-control': 'no-store',
-      // The code in the address must not go along to anywhere.
+      // The URL contains a code, which must not be sent in Referer.
       'referrer-policy': 'no-referrer',
       'content-security-policy': `default-src 'none'; script-src 'self'; connect-src ${service.url}`,
     }
@@ -84,10 +84,10 @@ export async function startFrontEnd({ workspaceId }: { workspaceId: string }): P
 }
 
 function render(
-  { title, body, isAdmins = false }: Page,
+  { title, body, isForAdmins = false }: Page,
   { service, workspaceId }: { service: Service; workspaceId: string },
 ): string {
-  const admin = isAdmins ? ` data-admin-token="${service.adminToken}"` : ''
+  const admin = isForAdmins ? ` data-admin-token="${service.adminToken}"` : ''
   return `<!doctype html>
 <html lang="en" data-service="${service.url}" data-workspace="${workspaceId}"${admin}>
 <meta charset="utf-8">

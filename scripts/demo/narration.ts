@@ -1,4 +1,4 @@
-/** A step that did not do what it says. */
+/** A step of the demo with an unexpected result. */
 export class DemoError extends Error {
   override readonly name = 'DemoError'
 }
@@ -6,30 +6,30 @@ export class DemoError extends Error {
 export interface Call {
   method: string
   url: string
-  /** The status that the step promises, or several where the standard leaves it open. */
+  /** Expected status, or several if the specification allows them. */
   status: number | number[]
   token?: string
   headers?: Record<string, string>
   body?: unknown
-  /** What the line says after the status, in place of nothing. */
+  /** Returns a note to print after the status. */
   note?: (answer: Answer) => string
 }
 
 export interface Answer {
   status: number
   headers: Headers
-  // The demo reads what it has just seen the service promise; a wrong field shows as a failed step.
+  // Untyped, because a wrong attribute shows as a failed step.
   // eslint-disable-next-line typescript/no-explicit-any
   body: any
 }
 
-/** Prints the demo as it goes: steps in plain words, calls with the status of their answers. */
+/** Prints the steps of the demo, and each call with the status of its response. */
 export interface Narrator {
   step: (title: string) => void
   tell: (text: string) => void
-  /** @throws {DemoError} where the answer has another status than the step promises */
+  /** @throws {DemoError} if the response has an unexpected status */
   call: (call: Call) => Promise<Answer>
-  /** @throws {DemoError} unless it is so */
+  /** @throws {DemoError} if the condition is false */
   expect: (isSo: boolean, what: string) => void
 }
 
@@ -52,7 +52,7 @@ export function createNarrator(print: (line: string) => void, interrupted: Abort
       )
     },
     expect: (isSo, what) => {
-      if (!isSo) throw new DemoError(`It is not so that ${what}.`)
+      if (!isSo) throw new DemoError(`Expected: ${what}.`)
       tell(`✓ ${what}`)
     },
   }
@@ -76,7 +76,7 @@ async function send({ method, url, token, headers, body }: Call, signal: AbortSi
   return { status: response.status, headers: response.headers, body: json ? JSON.parse(text) : text }
 }
 
-/** The path and query, without the origin and with long values cut: enough to recognise the call. */
+/** Returns path and query with long values shortened. */
 function shorten(url: string): string {
   const { pathname, search } = new URL(url)
   const text = decodeURIComponent(pathname + search)

@@ -1,4 +1,4 @@
-// The pages' script: all that a front-end must do to sign people in through the service.
+// Script of all pages: everything that a front-end must do to sign people in with the service.
 const { service, workspace, adminToken } = document.documentElement.dataset
 const output = document.querySelector('#output')
 const parameters = new URLSearchParams(location.search)
@@ -18,31 +18,31 @@ document.querySelector('#recovery')?.addEventListener('submit', event => {
   void recover(new FormData(event.target))
 })
 
-if (location.pathname === '/') void showWays()
+if (location.pathname === '/') void showSignInOptions()
 if (location.pathname === '/sso/complete') void redeemCode()
 if (location.pathname === '/sso/error') showError()
 if (location.pathname === '/sso/start') void startInitiated()
 if (location.pathname === '/sso/test') void showTest()
 if (location.pathname === '/' && parameters.has('state')) showSignedOut()
 
-/** Which ways in are open is for the service to say: a password never where the workspace enforces SSO. */
-async function showWays() {
+/** Shows the sign-in options that the service returns. A workspace that enforces SSO allows no password. */
+async function showSignInOptions() {
   const { answer } = await request('POST', '/v1/sign-in-options', { workspaceId: workspace })
   if (answer) document.querySelector(answer.passwordOpen ? '#password' : '#sso-only').hidden = false
 }
 
-/** Keeps a verifier here and sends its hash, so that another browser cannot redeem the code. */
-async function startSignIn(wishes = { return_to: `${location.origin}/` }) {
+/** Keeps a verifier in this browser and sends its hash, so that another browser cannot redeem the code. */
+async function startSignIn(options = { return_to: `${location.origin}/` }) {
   const { verifier, challenge } = await makeProof()
   sessionStorage.setItem('verifier', verifier)
-  const query = new URLSearchParams({ ...wishes, handoff_challenge: challenge })
+  const query = new URLSearchParams({ ...options, handoff_challenge: challenge })
   location.assign(`${service}/sso/${workspace}/start?${query}`)
 }
 
-/** Somebody clicked the tile in the provider's portal, and the service sent them here for a verifier. */
+/** Starts a sign-in from the provider's portal. The service redirects to this page, because it creates the verifier. */
 async function startInitiated() {
-  const wishes = ['return_to', 'login_hint'].filter(name => parameters.has(name))
-  await startSignIn(Object.fromEntries(wishes.map(name => [name, parameters.get(name)])))
+  const names = ['return_to', 'login_hint'].filter(name => parameters.has(name))
+  await startSignIn(Object.fromEntries(names.map(name => [name, parameters.get(name)])))
 }
 
 async function redeemCode() {
@@ -60,12 +60,12 @@ async function signOut() {
   location.assign(answer.endSessionUrl)
 }
 
-/** Whoever comes here by a link of somebody else has no such state. */
+/** Compares the state, so that a link from another person does not show a sign-out. */
 function showSignedOut() {
   const isOurs = parameters.get('state') === sessionStorage.getItem('sign-out')
   sessionStorage.removeItem('sign-out')
   history.replaceState(null, '', location.pathname)
-  if (isOurs) output.textContent = 'Signed out here and at the provider.'
+  if (isOurs) output.textContent = 'Signed out of Assist and of the provider.'
 }
 
 function showError() {
@@ -74,7 +74,7 @@ function showError() {
   if (retry?.startsWith(`${service}/`)) document.querySelector('#retry').href = retry
 }
 
-/** Tests the saved configuration; the body could contain a draft of another. The verifier stays in this browser. */
+/** Tests the saved configuration. The body could also contain unsaved settings. The verifier stays in this browser. */
 async function startTest() {
   const { verifier, challenge } = await makeProof()
   sessionStorage.setItem('test-verifier', verifier)
@@ -100,12 +100,12 @@ async function showTest() {
   output.textContent = lines.join('\n')
 }
 
-/** For an owner, while SSO is enforced and the provider is of no use: a session for the SSO settings, and no other. */
+/** Creates a session for the SSO settings only, with an owner's recovery code while SSO is enforced. */
 async function recover(form) {
   await call('POST', '/v1/recovery-sessions', { workspaceId: workspace, ...Object.fromEntries(form) })
 }
 
-/** `credentials: include` lets the session cookie come and go: the service is the same site on another port. */
+/** Sends a request. `credentials: include` also sends the session cookie, because the service has another port. */
 async function request(method, path, body, token) {
   const response = await fetch(service + path, {
     method,
@@ -120,7 +120,7 @@ async function request(method, path, body, token) {
   return { status: response.status, answer: text === '' ? undefined : JSON.parse(text) }
 }
 
-/** An admin comes with Assist's own token and, where the workspace is entered by SSO only, with the session. */
+/** Calls the service with Assist's token, or with the session if the workspace enforces SSO, and shows the response. */
 async function call(method, path, body) {
   const first = await request(method, path, body, adminToken)
   const { status, answer } = first.answer?.code === 'sso_required' ? await request(method, path, body) : first
@@ -128,7 +128,7 @@ async function call(method, path, body) {
   return answer
 }
 
-/** A verifier and its S256 challenge (RFC 7636 section 4). */
+/** Creates a verifier and its S256 challenge (RFC 7636 section 4). */
 async function makeProof() {
   const verifier = base64url(crypto.getRandomValues(new Uint8Array(32)))
   const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(verifier))

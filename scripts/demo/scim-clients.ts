@@ -1,6 +1,6 @@
 import type { Answer, Narrator } from './narration.ts'
 
-/** A directory connection, as an admin pastes it at the identity provider. */
+/** A directory with the values that an admin copies to the identity provider. */
 export interface Directory {
   id: string
   scimEndpoint: string
@@ -12,7 +12,7 @@ const enterprise = 'urn:ietf:params:scim:schemas:extension:enterprise:2.0:User'
 const group = 'urn:ietf:params:scim:schemas:core:2.0:Group'
 const patchOp = 'urn:ietf:params:scim:api:messages:2.0:PatchOp'
 
-/** What Okta sends: look-ups before creates, and PATCH without a path. */
+/** Sends requests like Okta: look-ups before creates, and PATCH without a path. */
 export async function playOkta(
   directory: Directory,
   narrator: Narrator,
@@ -25,7 +25,10 @@ export async function playOkta(
     `/Users?filter=${encodeURIComponent('userName eq "robin@example.com"')}&startIndex=1&count=100`,
     200,
   )
-  expect(found.body.totalResults === 0, 'nobody is there yet, which is an empty list and no error')
+  expect(
+    found.body.totalResults === 0,
+    'the user does not exist, and the response is an empty list instead of an error',
+  )
   const created = await send('POST', '/Users', 201, {
     schemas: [user],
     userName: 'robin@example.com',
@@ -39,7 +42,7 @@ export async function playOkta(
     active: true,
   })
   const robinId: string = created.body.id
-  expect(!JSON.stringify(created.body).includes('never-stored'), 'the password that Okta sends along is not kept')
+  expect(!JSON.stringify(created.body).includes('never-stored'), 'the password that Okta sends is not stored')
 
   const pushed = await send('POST', '/Groups', 201, {
     schemas: [group],
@@ -52,7 +55,10 @@ export async function playOkta(
     Operations: [{ op: 'replace', value: { id: groupId, displayName: 'Engineering' } }],
   })
   const read = await send('GET', `/Groups/${groupId}`, 200)
-  expect(read.body.displayName === 'Engineering' && read.body.members.length === 1, 'renamed, and its member is kept')
+  expect(
+    read.body.displayName === 'Engineering' && read.body.members.length === 1,
+    'the group has its new name and still its member',
+  )
 
   return {
     groupId,
@@ -65,7 +71,7 @@ export async function playOkta(
   }
 }
 
-/** What Entra ID sends: operations in capitals, typed paths, keys with URNs and dots, and booleans as text. */
+/** Sends requests like Entra ID: capitalized operations, filtered paths, keys with URNs and dots, booleans as strings. */
 export async function playEntra(
   directory: Directory,
   narrator: Narrator,
@@ -74,7 +80,7 @@ export async function playEntra(
   const send = scimClient(directory, narrator)
 
   const probe = await send('GET', `/Users?filter=${encodeURIComponent('userName eq "a3c1f6d2-no-such-user"')}`, 200)
-  expect(probe.body.totalResults === 0, 'the test of the connection looks for nobody, and finds an empty list')
+  expect(probe.body.totalResults === 0, 'the connection test looks up an unknown user and receives an empty list')
   const create = async (name: string, id: string): Promise<string> => {
     const answer = await send('POST', '/Users', 201, {
       schemas: [user, enterprise],
@@ -106,7 +112,7 @@ export async function playEntra(
       work.department === 'Support' &&
       work.manager.value === kimId &&
       phoneNumbers.length === 1,
-    'each of the four forms has changed what it names',
+    'each of the four operations has changed its attribute',
   )
 
   const team = await send('POST', '/Groups', 201, {
@@ -124,7 +130,7 @@ export async function playEntra(
     Operations: [{ op: 'Remove', path: 'members', value: [{ value: kimId }] }],
   })
   const members = (await send('GET', teamUrl, 200)).body.members as { value: string }[]
-  expect(members.length === 1 && members[0]?.value === samId, 'Kim has left the group, and only Kim')
+  expect(members.length === 1 && members[0]?.value === samId, 'only Kim has left the group')
 
   return {
     deactivateSam: async () => {
@@ -132,7 +138,7 @@ export async function playEntra(
         schemas: [patchOp],
         Operations: [{ op: 'Replace', path: 'active', value: 'False' }],
       })
-      expect(answer.body.active === false, 'the text "False" is false, and not true')
+      expect(answer.body.active === false, 'the string "False" is stored as false')
     },
   }
 }

@@ -2,12 +2,12 @@ import { createHash, randomBytes } from 'node:crypto'
 import { DemoError, type Answer, type Narrator } from './narration.ts'
 import type { World } from './world.ts'
 
-/** A browser after the front-end has redeemed the code: its cookies of the service. */
+/** The cookies that a browser has stored for the service. */
 export interface Browser {
   cookies: Map<string, string>
 }
 
-/** Where a sign-in ended, and with which parameters. */
+/** The page at which a sign-in ended, with its parameters. */
 interface Landing {
   browser: Browser
   page: URL
@@ -15,14 +15,14 @@ interface Landing {
 }
 
 /**
- * Signs an account in as a browser would: every redirect is followed, cookies are kept, PKCE and the hand-off secret
- * are made for real. What the front-end's script does is done here.
+ * Signs an account in like a browser: follows every redirect, keeps cookies and creates the verifier. It also does the work
+ * of the front-end's script.
  */
 export async function signIn(world: World, narrator: Narrator, sub: string): Promise<Browser> {
   const { browser, page, verifier } = await walkToFrontEnd(world, narrator, sub)
   narrator.expect(page.pathname === '/sso/complete', 'the browser is on the signed-in page')
   const body = { code: page.searchParams.get('code'), verifier }
-  // The service and the front-end are the same site here, so the session comes as a cookie.
+  // The session is a cookie, because the service and the front-end are on the same site.
   const headers = { origin: world.frontEnd.origin, 'sec-fetch-site': 'same-site', ...cookieHeader(browser) }
   const redeem = { method: 'POST', url: `${world.baseUrl}/v1/sessions`, headers, body }
   const answer = await narrator.call({ ...redeem, status: 201 })
@@ -31,7 +31,7 @@ export async function signIn(world: World, narrator: Narrator, sub: string): Pro
   return browser
 }
 
-/** The same for somebody who is not let in. */
+/** Signs in with an account that is rejected, and returns the parameters of the error page. */
 export async function failToSignIn(
   world: World,
   narrator: Narrator,
@@ -42,15 +42,17 @@ export async function failToSignIn(
   return { code: page.searchParams.get('code'), ref: page.searchParams.get('ref') }
 }
 
-/** A sign-in test goes the same way, and ends at its report. */
-/** @returns the code that the test page received */
+/**
+ * Runs a sign-in test.
+ * @returns the code that the test page received
+ */
 export async function runSignInTest(world: World, narrator: Narrator, test: Walk): Promise<string | null> {
   const { page } = await walk(world, narrator, test)
-  narrator.expect(page.pathname === '/sso/test', 'the browser is on the page of the report')
+  narrator.expect(page.pathname === '/sso/test', 'the browser is on the test page')
   return page.searchParams.get('code')
 }
 
-/** A verifier and its S256 challenge (RFC 7636 §4), as a front-end makes them. */
+/** Creates a verifier and its S256 challenge (RFC 7636 §4), like a front-end. */
 export function makeProof(): { verifier: string; challenge: string } {
   const verifier = randomBytes(32).toString('base64url')
   return { verifier, challenge: createHash('sha256').update(verifier).digest('base64url') }
@@ -71,7 +73,7 @@ async function walkToFrontEnd(world: World, narrator: Narrator, sub: string): Pr
 
 interface Walk {
   startUrl: string
-  /** Who signs in at the provider. */
+  /** The account that signs in at the provider. */
   sub: string
 }
 
@@ -87,7 +89,7 @@ async function walk(
   const sent = authorization.searchParams
   narrator.expect(
     sent.get('code_challenge_method') === 'S256' && sent.has('state') && sent.has('nonce'),
-    'state, nonce and a PKCE challenge (S256) go along',
+    'the request contains state, nonce and a PKCE challenge (S256)',
   )
 
   const account = provider.accounts.find(each => each.sub === sub)
@@ -102,14 +104,14 @@ async function walk(
   })
   keepCookies(browser, called)
   const page = new URL(locationOf(called))
-  if (page.origin !== frontEnd.origin) throw new DemoError(`The browser was sent to ${page.origin}.`)
+  if (page.origin !== frontEnd.origin) throw new DemoError(`Unexpected redirect to ${page.origin}.`)
   await narrator.call({ method: 'GET', url: page.href, status: 200 })
   return { browser, page }
 }
 
 function locationOf(answer: Answer): string {
   const location = answer.headers.get('location')
-  if (location === null) throw new DemoError('The redirect has no Location.')
+  if (location === null) throw new DemoError('The redirect has no Location header.')
   return location
 }
 

@@ -16,23 +16,24 @@ import { makeDemoFolder } from './folder.ts'
 import { startFrontEnd, type FrontEnd } from './front-end.ts'
 import { DemoError } from './narration.ts'
 
-/** All that the demo needs, each part real and on this machine. */
+/** All servers of the demo. Each is real and runs on this machine. */
 export interface World {
-  /** Where the service listens, without a slash at the end. */
+  /** URL of the service, without a trailing slash. */
   baseUrl: string
-  /** Chosen by Assist, not by the service: known before the workspace is there. */
+  /** Chosen by Assist, so it is known before the workspace exists. */
   workspaceId: string
-  /** What Assist gives its own back-ends, and the owner of the workspace. */
+  /** Access token of a back-end of Assist. */
   serviceToken: string
+  /** Access token of the owner of the workspace. */
   adminToken: string
   client: { clientId: string; clientSecret: string }
   provider: LoopbackProvider
   frontEnd: FrontEnd
-  /** Stops every part and removes the folder; nothing is left behind. */
+  /** Stops all servers and removes the folder. */
   close: () => Promise<void>
 }
 
-/** People at the identity provider. Alex is of another company, and not let in. */
+/** Accounts at the identity provider. Alex has another domain, so the workspace rejects the sign-in. */
 const accounts = [
   { sub: 'idp-robin', email: 'robin@example.com', name: 'Robin Reed' },
   { sub: 'idp-sam', email: 'sam@example.com', name: 'Sam Stone' },
@@ -40,7 +41,7 @@ const accounts = [
   { sub: 'idp-alex', email: 'alex@example.org', name: 'Alex Ash' },
 ]
 
-/** Starts Postgres, the service, a certified OpenID Provider and a front-end, on free ports save the given one. */
+/** Starts Postgres, the service on `port`, a certified OpenID Provider and a front-end. Other ports are free ones. */
 export async function startWorld({ port }: { port?: number | undefined }): Promise<World> {
   const closers: (() => Promise<unknown>)[] = []
   const close = async () => {
@@ -100,7 +101,7 @@ export async function startWorld({ port }: { port?: number | undefined }): Promi
   }
 }
 
-/** The provider warns whoever would run it in production, from the moment that it is loaded. */
+/** Loads and starts the provider without the warnings that it prints against use in production. */
 async function startQuietProvider(options: ProviderOptions): Promise<LoopbackProvider> {
   const { warn } = console
   console.warn = () => {}
@@ -113,8 +114,8 @@ async function startQuietProvider(options: ProviderOptions): Promise<LoopbackPro
 }
 
 /**
- * The service must know its port before it listens, for its own URL. Another process may take a port that was free a
- * moment ago: then the next one is tried.
+ * Calls `use` with a free port, because the settings of the service contain the port before it listens. If another process
+ * takes the port meanwhile, tries again, at most five times.
  */
 async function onFreePort<Result>(wanted: number | undefined, use: (port: number) => Promise<Result>): Promise<Result> {
   for (let attempt = 1; ; attempt++) {
@@ -122,7 +123,7 @@ async function onFreePort<Result>(wanted: number | undefined, use: (port: number
       return await use(wanted ?? (await freePort()))
     } catch (error) {
       const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE'
-      if (taken && wanted !== undefined) throw new DemoError(`Port ${wanted} is taken: choose another one.`)
+      if (taken && wanted !== undefined) throw new DemoError(`Port ${wanted} is in use. Choose another port.`)
       if (!taken || attempt === 5) throw error
     }
   }
