@@ -93,7 +93,7 @@ t.test('a person signs in, is known, and signs out again', async t => {
 
   await click('Sign out')
   await page.waitForURL(`${frontEnd.origin}/`)
-  await shows('Signed out here and at the provider.')
+  await shows('Signed out of Assist and of the provider.')
   t.equal(await sessionCookie(context), undefined, 'signed out here')
   t.same(
     (await context.cookies(baseUrl)).filter(each => each.name.startsWith('la-')),
@@ -224,8 +224,8 @@ t.test(
     const someone = await openBrowser(t)
     const { page, finish, begin, whoAmI } = await someone.openTab()
     await page.goto(frontEnd.origin)
-    await page.getByText('This workspace is entered by SSO only.').waitFor()
-    t.notOk(await page.getByText('Or with a password').isVisible(), 'sign-in-options has closed it')
+    await page.getByText('This workspace allows only SSO.').waitFor()
+    t.notOk(await page.getByText('Or sign in at Assist with a password').isVisible(), 'sign-in-options has closed it')
     await begin()
     await finish('Sam Stone')
     t.equal((await whoAmI()).status(), 200, 'the provider lets people in')
@@ -235,7 +235,7 @@ t.test(
     await recovering.page.goto(`${frontEnd.origin}/sso/recover`)
     await recovering.page.getByLabel('E-mail address').fill('robin@example.com')
     await recovering.page.getByLabel('Recovery code').fill(codes[0])
-    await recovering.click('Get at the SSO settings')
+    await recovering.click('Open the SSO settings')
     await recovering.shows('POST /v1/recovery-sessions: 201')
     t.match(await sessionCookie(back.context), { httpOnly: true })
     t.match(await recovering.call('GET', `${workspace}/sso-config`), { status: 200, body: { enforced: true } })
