@@ -1,9 +1,9 @@
 import pg from 'pg'
 
-/** Runs one statement, such as CREATE DATABASE, on a connection of its own. */
+/** Runs one statement, such as CREATE DATABASE, on a new connection. */
 export async function runSql(url: string, text: string): Promise<Record<string, unknown>[]> {
   const client = new pg.Client({ connectionString: url })
-  // A connection that the server ends says so twice: to the query, which rejects, and here.
+  // If the server closes the connection, the query rejects, so ignore the additional event.
   client.on('error', () => {})
   await client.connect()
   try {
@@ -13,7 +13,7 @@ export async function runSql(url: string, text: string): Promise<Record<string, 
   }
 }
 
-/** The same server and account, another database. */
+/** Returns the URL of another database on the same server. */
 export function onDatabase(url: string, name: string): string {
   const other = new URL(url)
   other.pathname = `/${name}`

@@ -14,7 +14,7 @@ export interface Sentence {
   file: string
 }
 
-/** Every text of the test files: the promises are among them. */
+/** Returns every string literal of the test files, which includes the test names. */
 export function readSentences(): Sentence[] {
   const files = readdirSync(join(root, 'test'), { recursive: true, encoding: 'utf8' })
   return files
@@ -30,13 +30,13 @@ export function readSentences(): Sentence[] {
     })
 }
 
-/** The ids that a sentence begins with, as in `IP-5, AL-16: …`. */
+/** Returns the ids with which a sentence starts, as in `IP-5, AL-16: …`. */
 export function idsOf({ text }: Sentence): string[] {
   const [, ids] = /^([A-Z]{2}-\d+(?:, [A-Z]{2}-\d+)*): /.exec(text) ?? []
   return ids?.match(/[A-Z]{2}-\d+/g) ?? []
 }
 
-/** The tests that hold a row. */
+/** Returns the tests of a row. */
 export function proofsOf(row: Row, sentences: readonly Sentence[]): Sentence[] {
   const named = (row.heldBy ?? []).flatMap(text => sentences.filter(sentence => sentence.text === text).slice(0, 1))
   return [...sentences.filter(sentence => idsOf(sentence).includes(row.id)), ...named]

@@ -16,14 +16,14 @@ export interface RegisteredClient {
   clientSecret: string
   redirectUris: string[]
   postLogoutRedirectUris?: string[]
-  /** Where logout tokens are sent (Back-Channel Logout 1.0). */
+  /** URL for logout tokens (Back-Channel Logout 1.0). */
   backchannelLogoutUri?: string
 }
 
 export interface ProviderOptions {
   accounts: ProviderAccount[]
   clients: RegisteredClient[]
-  /** 0, the default, takes any free port. */
+  /** Default: 0, a free port. */
   port?: number
 }
 
@@ -31,16 +31,16 @@ export interface LoopbackProvider {
   issuer: string
   accounts: ProviderAccount[]
   /**
-   * Signs an account in as a browser would, following every redirect up to the client.
-   * @returns the callback URL, for the caller to open
+   * Signs an account in like a browser and follows every redirect up to the client.
+   * @returns the callback URL, which the caller opens
    */
   signIn: (authorizationUrl: string, sub: string) => Promise<string>
   close: () => Promise<void>
 }
 
 /**
- * A certified OpenID Provider on loopback, over plain http. Scripts sign in with `signIn`; in a browser it shows one page
- * with a button for each account. Nobody has a password and nothing asks for consent: it is for tests and the demo.
+ * Starts a certified OpenID Provider on loopback, over plain http, for tests and the demo. Scripts sign in with `signIn`. In a
+ * browser it shows one page with a button for each account, without passwords and consent.
  */
 export async function startProvider({ accounts, clients, port = 0 }: ProviderOptions): Promise<LoopbackProvider> {
   const server = createServer((request, response) => {
@@ -50,7 +50,7 @@ export async function startProvider({ accounts, clients, port = 0 }: ProviderOpt
   const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   const provider = new Provider(issuer, await configure(accounts, clients))
   provider.on('backchannel.error', (_context: unknown, error: unknown) => {
-    console.error('The logout token was not taken:', error)
+    console.error('The client rejected the logout token:', error)
   })
   const protocol = provider.callback()
 
@@ -104,7 +104,7 @@ async function configure(accounts: ProviderAccount[], clients: RegisteredClient[
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'] },
     conformIdTokenClaims: false,
     pkce: { required: () => true },
-    // Its own guard keeps it away from loopback, which is where logout tokens go here.
+    // Without the dispatcher of oidc-provider, which blocks loopback, because logout tokens are sent to loopback.
     fetch: (url: URL, { dispatcher: _guard, ...options }: RequestInit & { dispatcher?: unknown }) =>
       fetch(url, options),
     features: {
@@ -133,7 +133,7 @@ interface GrantContext {
   client: { clientId: string }
 }
 
-/** The provider's logout form, confirmed without a question. */
+/** Shows the provider's logout form and submits it without confirmation. */
 function submitAtOnce(context: { body: string }, form: string): void {
   const confirmed = form.replace('</form>', '<input type="hidden" name="logout" value="yes"></form>')
   context.body = `<!doctype html><title>Signing out</title>${confirmed}<script>document.forms[0].submit()</script>`

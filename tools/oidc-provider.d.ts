@@ -1,4 +1,4 @@
-/** The small part of oidc-provider that the tests and the demo use; the package has no types of its own. */
+/** Types of the part of oidc-provider that the tests and the demo use, because the package has no types. */
 declare module 'oidc-provider' {
   import type { IncomingMessage, ServerResponse } from 'node:http'
 

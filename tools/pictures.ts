@@ -1,4 +1,4 @@
-// Draws the sequence diagrams of docs/pictures from their text: `npm run docs`.
+// Draws the sequence diagrams of docs/pictures from text files. `npm run docs` writes them.
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
@@ -18,7 +18,7 @@ interface Message {
 /**
  * Draws a sequence diagram as SVG that follows the reader's colour scheme.
  * @param text a line `title: …`, a line `participants: A | B`, then lines `A -> B: text`
- * @throws {Error} naming the line that cannot be read
+ * @throws {Error} names the invalid line
  */
 export function drawSequence(text: string): string {
   const lines = text.split('\n').filter(line => line.trim() !== '')
@@ -75,7 +75,7 @@ function escapeXml(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('"', '&quot;')
 }
 
-/** The pictures by the file name of their SVG. */
+/** Returns the SVG texts by file name. */
 export async function drawPictures(): Promise<Map<string, string>> {
   const names = (await readdir(folder)).filter(name => name.endsWith('.txt')).toSorted()
   const drawn = names.map(async name => {

@@ -17,7 +17,7 @@ interface Purpose {
 
 const scim = (does: string, operation: string, roundTrips = 1): Purpose => ({ does, operation, roundTrips })
 
-/** What each statement is for. A name that ends in `_nested` is the same for directories with groups inside groups. */
+/** The purpose of each statement. A name with the suffix `_nested` is the variant for directories with nested groups. */
 const purposes: Record<string, Purpose> = {
   claimed_groups_find: {
     does: 'Reads the groups that the last sign-in of a member claimed, and whether a directory provides the member.',
@@ -30,7 +30,7 @@ const purposes: Record<string, Purpose> = {
     roundTrips: 1,
   },
   linking_facts: {
-    does: 'Reads as one JSON value everything that a first sign-in is decided by, without locks.',
+    does: 'Reads the input of the linking rules as one JSON value, without locks.',
     operation: 'callback of a first sign-in',
     roundTrips: 4,
   },
@@ -44,7 +44,7 @@ const purposes: Record<string, Purpose> = {
     'any SCIM request that reads no rows',
   ),
   scim_credential_find: scim(
-    'Finds a directory token by its hash, with what a request must know of the directory.',
+    'Finds a directory token by its hash, with the settings of the directory that a request needs.',
     'the first SCIM request with a token in each cache period',
     2,
   ),
@@ -87,10 +87,10 @@ const purposes: Record<string, Purpose> = {
     'PATCH /Users/{id} active false',
     2,
   ),
-  scim_user_reactivate: scim('Sets active to true and gives access back.', 'PATCH /Users/{id} active true', 2),
-  scim_user_document: scim('Stores a changed document whose looked-up columns stay.', 'PATCH or PUT /Users/{id}', 2),
+  scim_user_reactivate: scim('Sets active to true and restores access.', 'PATCH /Users/{id} active true', 2),
+  scim_user_document: scim('Stores a changed document without changing other columns.', 'PATCH or PUT /Users/{id}', 2),
   scim_user_save: scim(
-    'Stores any change of a user and decides what follows.',
+    'Stores any change of a user and its effects on the member.',
     'PATCH or PUT /Users/{id}, general case',
     2,
   ),
@@ -126,17 +126,17 @@ const purposes: Record<string, Purpose> = {
     roundTrips: 2,
   },
   sign_in_start_session: {
-    does: 'Creates the session of a known person, with its exchange code and entry.',
-    operation: 'callback of a known person',
+    does: 'Creates the session of a linked member, with its exchange code and entry.',
+    operation: 'callback of a linked member',
     roundTrips: 2,
   },
   sign_in_link: {
-    does: 'Links an existing member and creates the session, if the facts are still those of the decision.',
+    does: 'Links an existing member and creates the session, if the input of the linking rules is unchanged.',
     operation: 'callback of a first sign-in',
     roundTrips: 4,
   },
   sign_in_provision: {
-    does: 'Creates a member with identity and session, if the facts are still those of the decision.',
+    does: 'Creates a member with identity and session, if the input of the linking rules is unchanged.',
     operation: 'callback of a first sign-in',
     roundTrips: 4,
   },
@@ -175,7 +175,7 @@ const purposes: Record<string, Purpose> = {
 /** Loading the service registers its statements. */
 if (typeof buildApp !== 'function') throw new Error('src/app.ts does not export buildApp.')
 
-/** The pages of docs/sql by file name: one per statement, and their contents. */
+/** Returns the pages of docs/sql by file name: one per statement, and the table of contents. */
 export function statementPages(): Map<string, string> {
   const statements = [...statementNames].map(([text, name]) => ({ name, text })).toSorted(byName)
   const pages = statements.map(({ name, text }) => [`${name}.sql`, statementPage(name, text)] as const)
@@ -185,9 +185,9 @@ export function statementPages(): Map<string, string> {
   })
   const contents = `# Named statements
 
-Every hot operation sends one of these statements by its name (docs/decisions/0004). The files are written by \`npm run docs\` from the
-code, and a test fails when they differ, so a review shows each change of SQL. A name that ends in \`_nested\` is the same statement for
-directories that have groups inside groups.
+Every hot operation sends one of these statements by name (docs/decisions/0004). \`npm run docs\` writes the files from the code, and a
+test compares them, so that a review shows each change of SQL. A name with the suffix \`_nested\` is the variant for directories with
+nested groups.
 
 | statement | what it does | operation | round trips |
 | --- | --- | --- | --- |
@@ -206,7 +206,8 @@ function statementPage(name: string, text: string): string {
 /** @throws {Error} for a statement without a purpose */
 function purposeOf(name: string): Purpose {
   const purpose = purposes[name] ?? purposes[name.replace(/_nested$/, '')]
-  if (purpose === undefined) throw new Error(`Say in tools/statement-pages.ts what the statement ${name} is for.`)
+  if (purpose === undefined)
+    throw new Error(`The statement ${name} has no purpose. Add it in tools/statement-pages.ts.`)
   return purpose
 }
 

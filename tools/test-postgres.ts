@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import { startEmbeddedPostgres } from '../src/development/embedded-postgres.ts'
 
 export type TestPostgres = {
-  /** Says in a few words which server this is. */
+  /** Short description of the server, for output. */
   name: string
-  /** A database on the server, by an account that may create others. */
+  /** URL of a database, with an account that can create databases. */
   url: string
   stop: () => Promise<void>
 }
@@ -14,8 +14,8 @@ export type TestPostgres = {
 type Kind = 'url' | 'container' | 'embedded'
 
 /**
- * The Postgres that the tests run on: TEST_DATABASE_URL if set, else a container if an engine answers, else the
- * embedded one. TEST_POSTGRES=container|embedded chooses, and then a failure is that one's own error.
+ * Starts the Postgres for tests: TEST_DATABASE_URL if set, otherwise a container if a container engine answers, otherwise the
+ * embedded server. TEST_POSTGRES=container|embedded selects one without a fallback.
  */
 export async function startTestPostgres(): Promise<TestPostgres> {
   switch (await chooseKind()) {
@@ -31,7 +31,7 @@ export async function startTestPostgres(): Promise<TestPostgres> {
 async function chooseKind(): Promise<Kind> {
   const { TEST_DATABASE_URL: url, TEST_POSTGRES: forced } = process.env
   if (forced === 'container' || forced === 'embedded') return forced
-  if (forced) throw new Error(`TEST_POSTGRES is ${forced}: it may be container or embedded.`)
+  if (forced) throw new Error(`TEST_POSTGRES is ${forced}. Set it to container or embedded.`)
   if (url) return 'url'
   return (await containerEngineAnswers()) ? 'container' : 'embedded'
 }

@@ -1,4 +1,4 @@
--- linking_facts: Reads as one JSON value everything that a first sign-in is decided by, without locks.
+-- linking_facts: Reads the input of the linking rules as one JSON value, without locks.
 --   $1 workspaceId
 --   $2 emailKey
 --   $3 stableId

@@ -1,4 +1,4 @@
--- scim_credential_find: Finds a directory token by its hash, with what a request must know of the directory.
+-- scim_credential_find: Finds a directory token by its hash, with the settings of the directory that a request needs.
 --   $1 workspaceId
 --   $2 hash
 --   $3 isBare

@@ -1,4 +1,4 @@
--- scim_user_document: Stores a changed document whose looked-up columns stay.
+-- scim_user_document: Stores a changed document without changing other columns.
 --   $1 workspaceId
 --   $2 directoryId
 --   $3 credentialId

@@ -1,4 +1,4 @@
--- scim_user_reactivate_nested: Sets active to true and gives access back.
+-- scim_user_reactivate_nested: Sets active to true and restores access.
 --   $1 workspaceId
 --   $2 directoryId
 --   $3 credentialId

@@ -1,4 +1,4 @@
--- scim_user_save: Stores any change of a user and decides what follows.
+-- scim_user_save: Stores any change of a user and its effects on the member.
 --   $1 workspaceId
 --   $2 directoryId
 --   $3 credentialId

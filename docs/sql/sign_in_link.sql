@@ -1,4 +1,4 @@
--- sign_in_link: Links an existing member and creates the session, if the facts are still those of the decision.
+-- sign_in_link: Links an existing member and creates the session, if the input of the linking rules is unchanged.
 --   $1 workspaceId
 --   $2 memberId
 --   $3 version

@@ -1,4 +1,4 @@
--- sign_in_provision: Creates a member with identity and session, if the facts are still those of the decision.
+-- sign_in_provision: Creates a member with identity and session, if the input of the linking rules is unchanged.
 --   $1 workspaceId
 --   $2 roles
 --   $3 emailKey

@@ -1,4 +1,4 @@
--- sign_in_start_session: Creates the session of a known person, with its exchange code and entry.
+-- sign_in_start_session: Creates the session of a linked member, with its exchange code and entry.
 --   $1 workspaceId
 --   $2 issuer
 --   $3 subject

@@ -6,11 +6,11 @@ type Verb = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
 /** A directory with its provider, and an owner and an admin of the workspace who call the admin API over HTTP. */
 export interface AccessWorld extends TestDirectory {
-  /** By the owner. Fails the test where the answer is not of the status; gives the body. */
+  /** Sends a request as the owner and returns the body. Another status fails the test. */
   ask: (method: Verb, path: string, payload?: object, status?: number) => Promise<Json>
-  /** The same by an admin who is no owner. */
+  /** Sends a request as an admin who is not an owner. */
   askAsAdmin: (method: Verb, path: string, payload?: object, status?: number) => Promise<Json>
-  /** A user at the provider; gives their ids. */
+  /** Creates a user through SCIM and returns the ids of user and member. */
   addPerson: (name: string) => Promise<{ userId: string; memberId: string }>
   addGroup: (name: string, ...userIds: string[]) => Promise<string>
   addAssistGroup: (name: string) => Promise<string>
@@ -24,7 +24,7 @@ export async function makeAccessWorld(t: Test, options: TestDirectoryOptions = {
   return accessWorldOf(t, await makeDirectory(t, options))
 }
 
-/** The same through a replica of the service. */
+/** Returns the same directory through another replica of the service. */
 export async function accessWorldOf(t: Test, directory: TestDirectory): Promise<AccessWorld> {
   const { app, db, url, headers, directoryId, workspaceId } = directory
   const admin = await bearer({ workspace: workspaceId, role: 'admin' })

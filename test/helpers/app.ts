@@ -17,31 +17,34 @@ export interface TestApp {
   db: Db
   databaseUrl: string
   config: Config
-  /** Everything that the app has logged so far. */
+  /** Returns all log lines of the app. */
   log: () => string
   /** The statements that `work` sent to the database. */
   statements: (work: () => Promise<unknown>) => Promise<string[]>
 }
 
 export interface TestAppOptions {
-  /** Settings over the development defaults, by their names in the environment. */
+  /** Environment variables that override the test defaults. */
   settings?: Record<string, string>
-  /** Further options of buildApp, such as how the outside is reached. */
+  /** Additional options of buildApp, such as the network. */
   options?: Partial<AppOptions>
-  /** Another replica on the database of this one. */
-  beside?: TestApp
+  /** Starts another replica on the database of this app. */
+  replicaOf?: TestApp
 }
 
-/** The app on its own copy of the migrated database, or on another's; both are gone when the test `t` ends. */
-export async function makeApp(t: Test, { settings = {}, options = {}, beside }: TestAppOptions = {}): Promise<TestApp> {
-  const { url } = beside ? { url: beside.databaseUrl } : await makeDatabase(t)
+/** Starts the app on a new copy of the migrated database, or on the database of `replicaOf`. Both are removed when `t` ends. */
+export async function makeApp(
+  t: Test,
+  { settings = {}, options = {}, replicaOf }: TestAppOptions = {},
+): Promise<TestApp> {
+  const { url } = replicaOf ? { url: replicaOf.databaseUrl } : await makeDatabase(t)
   const config = readConfig({
     NODE_ENV: 'test',
     PUBLIC_URL: 'https://sso.assist.example',
     FRONTEND_ORIGINS: 'https://app.assist.example',
     ASSIST_TOKEN_ISSUER: 'https://auth.assist.example',
     LOG_LEVEL: 'debug',
-    // Tests are in more of a hurry than a directory may be.
+    // Tests send requests faster than the default limits allow.
     SCIM_REQUESTS_PER_SECOND: '100000',
     SCIM_BURST_REQUESTS: '100000',
     ADMIN_REQUESTS_PER_SECOND: '100000',
@@ -73,7 +76,7 @@ export async function makeApp(t: Test, { settings = {}, options = {}, beside }: 
   }
 }
 
-/** The headers of an access token of Assist for a person with a role in a workspace. */
+/** Returns headers with an access token of Assist for a person with a role in a workspace. */
 export async function bearer(
   claims: { workspace: string; role?: string; sub?: string } | { scope: string },
 ): Promise<{ authorization: string }> {
@@ -81,17 +84,17 @@ export async function bearer(
   return { authorization: `Bearer ${await signToken(full)}` }
 }
 
-/** The headers of an Assist back-end that may act in any workspace. */
+/** Returns headers of a back-end of Assist that may act in every workspace. */
 export const serviceHeaders = await bearer({ scope: 'assist:workspaces' })
 
-/** Signs claims as Assist does; every header and claim can be overridden to be wrong. */
+/** Signs claims like Assist. Tests can override every header and claim. */
 export async function signToken(claims: Record<string, unknown>): Promise<string> {
   const now = Math.floor(Date.now() / 1000)
   const full = { iss: 'https://auth.assist.example', aud: 'assist-identity', iat: now, exp: now + 300, ...claims }
   return new SignJWT(full).setProtectedHeader({ alg: 'ES256', kid: 'assist-test' }).sign(privateKey)
 }
 
-/** A workspace made through the public API, with the headers of its owner. */
+/** Creates a workspace through the public API and returns it with headers of its owner. */
 export async function makeWorkspace(
   { app }: TestApp,
   body: { name: string; defaultRole?: string } = { name: 'acme' },

@@ -5,10 +5,10 @@ import type { Db } from '../../src/db/database.ts'
 import { assertInvariants } from './invariants.ts'
 import { onDatabase, runSql } from '../../tools/admin-sql.ts'
 
-/** A migrated, empty database for one test file, dropped when the test `t` ends. */
+/** Creates a migrated, empty database that is dropped when the test `t` ends. */
 export async function makeDatabase(t: Test): Promise<{ url: string; db: Db }> {
   const { TEST_ADMIN_URL: adminUrl, TEST_TEMPLATE: template } = process.env
-  if (!adminUrl || !template) throw new Error('Run tests with `npm test -- FILE`: it starts the Postgres they need.')
+  if (!adminUrl || !template) throw new Error('Run tests with `npm test -- FILE`, which starts Postgres.')
 
   const name = `${template}_${randomBytes(6).toString('hex')}`
   await runSql(adminUrl, `CREATE DATABASE ${name} TEMPLATE ${template}`)
@@ -18,7 +18,7 @@ export async function makeDatabase(t: Test): Promise<{ url: string; db: Db }> {
     try {
       await assertInvariants(db)
     } catch (error) {
-      // A test may have taken the tables away.
+      // The test may have dropped the tables.
       if ((error as { code?: string }).code !== '42P01') throw error
     } finally {
       await db.destroy()

@@ -1,17 +1,17 @@
 import { createSocket } from 'node:dgram'
 
 export interface DnsServer {
-  /** For DNS_SERVERS. */
+  /** Value for DNS_SERVERS. */
   address: string
-  /** The TXT records of names; a name without any does not exist. */
+  /** TXT records by name. A name without records does not exist. */
   records: Map<string, string[]>
-  /** Names for which the server fails (SERVFAIL), as one does whose upstream is away. */
+  /** Names for which the server responds SERVFAIL, as if its upstream were down. */
   failing: Set<string>
-  /** Every name that was asked for, in order. */
+  /** All queried names, in order. */
   queries: string[]
 }
 
-/** A DNS server on loopback that knows TXT records and nothing else (RFC 1035). */
+/** Starts a DNS server on loopback that supports only TXT records (RFC 1035). */
 export async function startDnsServer(t: { teardown: (done: () => unknown) => void }): Promise<DnsServer> {
   const socket = createSocket('udp4')
   await new Promise<void>(bound => void socket.bind(0, '127.0.0.1', bound))
@@ -35,7 +35,7 @@ function answer(query: Buffer, { records, failing, queries }: DnsServer): Buffer
   const code = failing.has(name) ? codes.serverFailure : texts.length > 0 ? codes.noError : codes.nameError
   const header = Buffer.alloc(12)
   query.copy(header, 0, 0, 2)
-  // A response, recursion desired and available.
+  // Flags: response, recursion desired, recursion available.
   header.writeUInt16BE(0x8180 | code, 2)
   header.writeUInt16BE(1, 4)
   header.writeUInt16BE(code === codes.noError ? texts.length : 0, 6)
@@ -53,7 +53,7 @@ function readName(query: Buffer): { name: string; end: number } {
   return { name: labels.join('.').toLowerCase(), end: at + 1 }
 }
 
-/** A record for the name of the question, its text in strings of 255 bytes at most. */
+/** Encodes a TXT record for the name of the question, in strings of at most 255 bytes. */
 function txtRecord(text: string): Buffer {
   const bytes = Buffer.from(text)
   const strings: Buffer[] = []

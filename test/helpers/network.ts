@@ -2,21 +2,21 @@ import type { OutboundOptions, SocketTarget } from '../../src/oidc/outbound-fetc
 import { openSocketTo } from '../../src/oidc/outbound-fetch.ts'
 
 /**
- * A small internet for tests: names with addresses, and servers at addresses, all of them on loopback. The guard sees the
- * made-up addresses and decides by them; only what it lets through is connected, to the loopback port behind the address.
- * 203.0.113.0/24 (RFC 5737) stands for public addresses and is allowed as an operator would allow a network.
+ * A simulated internet for tests: host names with addresses, and servers at addresses, all on loopback. The client under test
+ * checks the simulated addresses. An allowed connection goes to the loopback port of the address. 203.0.113.0/24 (RFC 5737)
+ * represents public addresses and is allowed by OUTBOUND_ALLOWED_NETWORKS.
  */
 export interface TestNetwork {
   /** For createOutboundFetch, or for the app under test. Spread it to change a setting. */
   outbound: OutboundOptions
-  /** Gives a name its addresses. With several lists each look-up takes the next, and the last one stays. */
+  /** Sets the addresses of a name. With several lists each look-up uses the next one; the last one stays. */
   setAddresses: (host: string, ...answers: string[][]) => void
-  /** A public-looking address that nobody has yet. */
+  /** Returns an unused simulated public address. */
   newAddress: () => string
   serve: (address: string, server: { port: number; ca?: string }) => void
-  /** Every connection that was opened, in order: what the guard let out. */
+  /** All opened connections, in order. */
   connections: SocketTarget[]
-  /** Every name that was resolved, in order. */
+  /** All resolved names, in order. */
   lookups: string[]
 }
 

@@ -15,11 +15,11 @@ import type { AuthorizeOptions, ScriptedProvider } from './scripted-provider.ts'
 export interface RelyingParty {
   guard: OutboundFetch
   providers: Providers
-  /** The clock of the service; add to `offsetMs` to let time pass. */
+  /** The clock of the service. Increase `offsetMs` to advance it. */
   clock: { offsetMs: number; now: () => number }
-  /** A whole sign-in at a provider, from the authorization URL to the verified claims. */
+  /** Runs a whole sign-in at a provider, from the authorization URL to the verified claims. */
   signIn: (idp: ScriptedProvider, changes?: SignInChanges) => Promise<ProvenSignIn>
-  /** The callback URL of a sign-in that is not finished, and what finishes it. */
+  /** Starts a sign-in and returns its callback URL with a function that finishes it. */
   begin: (idp: ScriptedProvider, changes?: SignInChanges) => Promise<{ callback: string; exchange: CodeExchange }>
 }
 
@@ -29,7 +29,7 @@ export interface SignInChanges extends AuthorizeOptions {
   redirectUri?: string
 }
 
-/** The guard and the providers' client as the service runs them, on a test's small internet. */
+/** Creates the outbound client and the OpenID Connect client of the service on a simulated network. */
 export function makeRelyingParty(
   t: Test,
   outbound: OutboundOptions,
@@ -72,7 +72,7 @@ function random(): string {
   return randomBytes(32).toString('base64url')
 }
 
-/** The AppError that a promise is refused with; anything else, success included, fails the test. */
+/** Returns the AppError with which a promise rejects. Any other result fails the test. */
 export async function refusal(work: Promise<unknown>): Promise<AppError> {
   const outcome = await work.catch((error: unknown) => error)
   if (outcome instanceof AppError) return outcome

@@ -15,7 +15,7 @@ export interface ValueOptions {
   hostile?: HostileValues
   /** One place of the value, as `placesOf` names it, with what it holds; the rest is as the schema says. */
   replaced?: { place: string; by: fc.Arbitrary<unknown> }
-  /** Values for texts in a language of their own, by the name of the property, such as `filter`. */
+  /** Values for strings with a syntax, by the name of the property, such as `filter`. */
   texts?: Record<string, fc.Arbitrary<string>>
 }
 

@@ -2,15 +2,15 @@ import { randomBytes } from 'node:crypto'
 import type { Headers, Json, Method } from './scim.ts'
 
 /**
- * Cases as data, one a line: `setup` requests, the `request` under test with what must come back, and `then` requests that
- * prove what is stored. Texts take placeholders: `{{run}}` is new for each case, `{{name}}` what an earlier step saved
- * from its answer, `{{i}}` the turn of a repeated step.
+ * Cases as data, one per line: `setup` requests, the tested `request` with its expected response, and `then` requests that
+ * check the stored state. Strings can contain placeholders: `{{run}}` is unique for each case, `{{name}}` is a value that an
+ * earlier step saved from its response, `{{i}}` is the number of a repetition.
  */
 export interface Case {
   id: string
   client: string
   title: string
-  /** Takes long; run only where asked for. */
+  /** Slow case, which runs only on request. */
   heavy?: boolean
   setup?: Step[]
   request: Request & { parallel?: number }
@@ -26,7 +26,7 @@ interface Request {
 }
 
 interface Step extends Request {
-  /** Times, of which `width` at once. */
+  /** Number of repetitions, with at most `width` concurrently. */
   repeat?: number
   width?: number
   status?: (number | '2xx')[]
@@ -36,9 +36,9 @@ interface Step extends Request {
 interface Expectation {
   status?: (number | string)[]
   headers?: Record<string, unknown>
-  /** By path into the body: `$.name`, `$["any key"]`, `[0]`, `[*]`, `[?name=="x"]`. */
+  /** Assertions by path into the body: `$.name`, `$["any key"]`, `[0]`, `[*]`, `[?name=="x"]`. */
   body?: Record<string, unknown>
-  /** More of it, by status. */
+  /** Additional assertions by status. */
   bodyWhen?: Record<string, Record<string, unknown>>
   save?: Record<string, string>
 }
@@ -57,15 +57,15 @@ export type Send = (request: {
 }) => Promise<Answer>
 
 interface Scope {
-  /** Saved values, by name. */
+  /** Saved values by name. */
   values: Record<string, unknown>
-  /** Those of one turn of a repeated step. */
+  /** Values of one repetition. */
   local: Record<string, unknown>
 }
 
 /**
  * Runs one case.
- * @returns what was wrong, or undefined
+ * @returns the failure, or undefined
  */
 export async function runCase(
   each: Case,
@@ -98,16 +98,16 @@ export async function runCase(
   return undefined
 }
 
-/** A conversation as a provider holds it: requests in order, and what is in each answer. */
+/** Requests of a provider in order, each with its expected response. */
 export interface Exchange {
   title: string
   steps: { request: Request; answer: { status: number; body?: unknown }; save?: Record<string, string> }[]
 }
 
 /**
- * Holds one conversation. Of an answer's objects what is written must be there, its lists must be as written; null is
- * absent, and `{{any}}` whatever there is.
- * @returns what was wrong, or undefined
+ * Sends the requests of one conversation. Objects of a response must contain the expected attributes, and lists must be equal.
+ * null means absent, and `{{any}}` matches any value.
+ * @returns the failure, or undefined
  */
 export async function runExchange(
   { steps }: Exchange,
@@ -160,7 +160,7 @@ function fillRequest({ method, path, headers = {}, ...request }: Request, scope:
   const raw = request.rawBody === undefined ? undefined : String(fill(request.rawBody, scope))
   const body = raw ?? (request.body === undefined ? undefined : JSON.stringify(fill(request.body, scope)))
   const type = body === undefined ? {} : { 'content-type': 'application/scim+json' }
-  // Written as a browser sends it: what stands in a value is encoded already where it must be.
+  // The query is already encoded where necessary.
   const url = path.replaceAll(placeholder, (_text, name: string) => encodeURIComponent(String(lookUp(name, scope))))
   const encoded = url.replaceAll(/[^\x21-\x7e]|["<>[\\\]^`{|}]/gu, character => encodeURIComponent(character))
   return { method, path: encoded, headers: { ...type, ...(Object.fromEntries(own) as Headers) }, body }
@@ -185,7 +185,7 @@ function fillText(text: string, scope: Scope): unknown {
   return text.replaceAll(placeholder, (_text, name: string) => String(lookUp(name, scope)))
 }
 
-/** `{ "$repeat": n, "value" }` and `{ "$each": "list", "value" }` stand for several elements. */
+/** Expands `{ "$repeat": n, "value" }` and `{ "$each": "list", "value" }` to several elements. */
 function fillElement(element: unknown, scope: Scope): unknown[] {
   const { $repeat, $each, value } = (element ?? {}) as Json
   if ($repeat !== undefined) return Array.from({ length: Number($repeat) }, () => fill(value, scope))
@@ -201,11 +201,11 @@ function lookUp(name: string, { values, local }: Scope): unknown {
   if (name in values) return values[name]
   const [list = '', index = ''] = name.split('.')
   const found = (values[list] as unknown[] | undefined)?.[Number(index === 'i' ? local.i : index) - 1]
-  if (found === undefined) throw new Error(`Nothing is saved as ${name}.`)
+  if (found === undefined) throw new Error(`No step saved a value as ${name}.`)
   return found
 }
 
-/** Now and some seconds, written in the zone of an offset such as +14:00. */
+/** Returns the time in `seconds` from now, in the time zone of an offset such as +14:00. */
 function timeAt(seconds: number, offset: string): string {
   const instant = Date.now() + seconds * 1000
   if (offset === 'Z') return new Date(instant).toISOString()
@@ -225,7 +225,7 @@ function save(wanted: Record<string, string> | undefined, answer: Answer, scope:
   }
 }
 
-// ---- what must come back
+// ---- expected responses
 
 function check(expect: Expectation, answer: Answer, scope: Scope): string | undefined {
   if (expect.status && !isAllowed(answer.status, expect.status))
@@ -255,7 +255,7 @@ function shown({ status, body }: Answer): string {
 
 interface Found {
   value: unknown
-  /** A path with `[*]` or `[?…]` finds a list. */
+  /** Whether a path selects a list, because it contains `[*]` or `[?…]`. */
   isMany: boolean
 }
 
@@ -277,7 +277,7 @@ function find(body: unknown, path: string): Found {
   return { value: isMany ? nodes : nodes[0], isMany }
 }
 
-/** Null, nothing and empty are one state (RFC 7643 §2.5). */
+/** Whether a value is unassigned: null, absent or empty (RFC 7643 §2.5). */
 function isAbsent(value: unknown): boolean {
   return value === undefined || value === null || (typeof value === 'object' && Object.keys(value).length === 0)
 }
@@ -296,7 +296,7 @@ function sorted(value: unknown): string {
   )
 }
 
-/** Assertions about one value, and those about a list. */
+/** Assertions on one value and on a list. */
 type Assertion = (value: unknown, wanted: unknown) => boolean
 
 const ofOne: Record<string, Assertion> = {
@@ -332,6 +332,6 @@ function holds({ value, isMany }: Found, expected: unknown): boolean {
     )
   }
   if (expected === null) return isAbsent(value)
-  // A plain value against a list: exactly one was found, and it is this one.
+  // A plain value expects a list with exactly this value.
   return isMany && !Array.isArray(expected) ? same(value, [expected]) : same(value, expected)
 }

@@ -5,8 +5,8 @@ import type { Filter } from '../../src/scim/protocol/filter.ts'
 import type { ScimResource } from '../../src/scim/protocol/reading.ts'
 
 /**
- * Whether a resource, as the client sees it, matches a filter: what SQL must answer too. PATCH evaluates its value
- * filters by the same code, so a disagreement is a fault in one of the two.
+ * Whether a resource, as returned to the client, matches a filter. SQL must give the same result. PATCH evaluates its value
+ * filters with the same code, so a difference is a fault in the SQL or in that code.
  */
 export function matches(
   filter: Filter | string,

@@ -12,7 +12,7 @@ export const PATCH_OP = 'urn:ietf:params:scim:api:messages:2.0:PatchOp'
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 export type Headers = Record<string, string>
-// A body of an answer: what is in it is what a test asks.
+// A response body. Each test checks the attributes that it needs.
 // oxlint-disable-next-line typescript/no-explicit-any
 export type Json = Record<string, any>
 
@@ -22,31 +22,31 @@ export interface Operation {
   value?: unknown
 }
 
-/** A directory and its identity provider, which calls over HTTP. */
+/** A directory with a client that calls it over HTTP. */
 export interface TestDirectory extends TestApp {
   workspaceId: string
   directoryId: string
   token: string
-  /** The admin API of the workspace, and an owner's headers for it. */
+  /** URL of the workspace in the admin API, with headers of an owner. */
   url: string
   headers: { authorization: string }
   send: (method: Method, path: string, sent?: { body?: unknown; headers?: Headers }) => Promise<LightMyRequestResponse>
-  /** Sends, and fails the test where the answer is not of the status. Gives the body. */
+  /** Sends a GET and returns the body. Another status fails the test. */
   get: (path: string, status?: number) => Promise<Json>
   createUser: (user: Json, status?: number) => Promise<Json>
   createGroup: (displayName: string, memberIds?: string[], status?: number) => Promise<Json>
   patch: (path: string, ...operations: Operation[]) => Promise<LightMyRequestResponse>
-  /** The member that a user stands for. */
+  /** Returns the member of a SCIM user. */
   memberOf: (userId: string) => Promise<Json>
-  /** The entries of the workspace from SCIM, oldest first. */
+  /** Returns the activity entries of SCIM requests, oldest first. */
   entries: () => Promise<{ action: string; reason: string | null; member_id: string | null; detail: Json }[]>
 }
 
 export interface TestDirectoryOptions extends TestAppOptions {
   mode?: 'tolerant' | 'strict'
-  /** Another directory of the same workspace, or the workspace alone. */
+  /** Creates the directory in the workspace of this directory or app. */
   sibling?: TestApp & Pick<TestDirectory, 'workspaceId' | 'url' | 'headers'>
-  /** A workspace of its own on this app. */
+  /** Creates the directory in a new workspace of this app. */
   on?: TestApp
 }
 
@@ -73,13 +73,13 @@ export async function makeDirectory(t: Test, options: TestDirectoryOptions = {})
   }
 }
 
-/** The same directory through another replica of the service. */
+/** Returns the same directory through another replica of the service. */
 export async function makeReplica(
   t: Test,
   directory: TestDirectory,
   options: TestAppOptions = {},
 ): Promise<TestDirectory> {
-  const test = await makeApp(t, { ...options, beside: directory })
+  const test = await makeApp(t, { ...options, replicaOf: directory })
   return { ...directory, ...test, ...callsOf(t, test, directory) }
 }
 
@@ -144,7 +144,7 @@ function readsOf({ db }: TestApp, workspaceId: string) {
   }
 }
 
-/** A session of a member, as a sign-in leaves it. */
+/** Inserts a session of a member like a sign-in. */
 export async function startSession({ db }: Pick<TestApp, 'db'>, member: Json): Promise<{ authorization: string }> {
   const { token, hash } = makeOpaqueToken('ses', member.workspace_id)
   await db

@@ -16,11 +16,11 @@ export interface ReceivedRequest {
   method: string
   url: URL
   headers: IncomingMessage['headers']
-  /** The form's fields; empty for a GET. */
+  /** Fields of the form. Empty for a GET. */
   form: URLSearchParams
 }
 
-/** Answers a request in place of the provider. Ready-made ones are at the end of this file. */
+/** Responds to a request instead of the provider. The end of this file has common ones. */
 export type Answer = (request: ReceivedRequest, response: ServerResponse) => void | Promise<void>
 
 export interface ProviderKey {
@@ -31,26 +31,26 @@ export interface ProviderKey {
   publicJwk: JWK
 }
 
-/** Ways to depart from the plain good answer. Each gets what would have been sent and gives what is sent instead. */
+/** Deviations from a correct response. Each function receives the correct value and returns the value to send. */
 export interface Script {
   document?: (document: Json) => unknown
   jwks?: (jwks: { keys: JWK[] }) => unknown
   header?: (header: Json) => Json
   claims?: (claims: Json) => Json
-  /** Makes the whole token, by default signed by the current key. */
+  /** Creates the whole token. Default: signed with the current key. */
   sign?: (header: Json, claims: Json) => string | Promise<string>
   tokenReply?: (reply: Json) => unknown
   userinfo?: (claims: Json) => unknown
-  /** Takes over an endpoint altogether. */
+  /** Replaces an endpoint. */
   answer: Partial<Record<Endpoint, Answer>>
 }
 
 export interface AuthorizeOptions {
-  /** Claims of the person who signs in, over the default ones of ana. */
+  /** Claims of the person who signs in, in addition to the default claims of ana. */
   user?: Json
-  /** Answers with this error instead of a code. */
+  /** Returns this error instead of a code. */
   error?: string
-  /** The `iss` parameter: given it is sent as it is; absent, it is sent where the document announces it. */
+  /** The `iss` parameter. Default: the issuer, if the metadata announces it. */
   iss?: string | null
 }
 
@@ -59,13 +59,13 @@ export interface ScriptedProvider {
   network: TestNetwork
   /** Registered clients: id and secret. */
   clients: Map<string, string>
-  /** Which client authentication the token endpoint takes. */
+  /** Client authentication that the token endpoint accepts. */
   acceptedAuth: 'any' | 'client_secret_basic' | 'client_secret_post' | 'private_key_jwt'
-  /** The keys of clients that prove themselves by assertions (RFC 7523), fetched anew for each. */
+  /** Returns the keys of clients that use assertions (RFC 7523). Called for each assertion. */
   clientKeys: () => Promise<JWK[]>
-  /** Whoever signs in next, unless `authorize` says otherwise. */
+  /** The next person who signs in, unless `authorize` names another. */
   user: Json
-  /** All published keys; the last one signs. */
+  /** All published keys. The last one signs. */
   keys: ProviderKey[]
   script: Script
   /** The provider's clock, in milliseconds since the epoch. */
@@ -80,11 +80,11 @@ export interface ScriptedProvider {
   addKey: (kid: string, alg?: string) => Promise<ProviderKey>
   /** Signs a token of any kind with the current key, such as a logout token. */
   sign: (claims: Json, header?: Json) => Promise<string>
-  /** Plays browser, sign-in page and user: takes the authorization URL and gives the callback URL to open. */
+  /** Simulates browser, sign-in page and person. Returns the callback URL for an authorization URL. */
   authorize: (authorizationUrl: string, options?: AuthorizeOptions) => string
-  /** Back to the plain good answer; keys and counts stay. */
+  /** Resets all deviations. Keys and counts remain. */
   reset: () => void
-  /** Ends all connections and refuses new ones, until `start`. */
+  /** Closes all connections and rejects new ones until `start`. */
   stop: () => Promise<void>
   start: () => Promise<void>
 }
@@ -92,7 +92,7 @@ export interface ScriptedProvider {
 export interface ScriptedProviderOptions {
   issuer?: string
   network?: TestNetwork
-  /** Where the issuer's host is found; by default a public address of its own. */
+  /** Address of the issuer's host. Default: an unused public address. */
   address?: string
 }
 
@@ -105,10 +105,9 @@ interface Grant {
 }
 
 /**
- * An OpenID Provider that does as it is told, on loopback, with https and a certificate of its own. Until it is told
- * otherwise it gives the plain good answer: one RSA key `k1`, ana signs in at client `assist-acme`, codes are for one use,
- * and redirect URI, PKCE verifier and client secret are checked byte by byte.
- * Reachable by its name through `network.outbound` only.
+ * Starts an OpenID Provider on loopback whose responses tests can change, with https and its own certificate. By default it
+ * behaves correctly: it has one RSA key `k1`, ana signs in at the client `assist-acme`, codes are valid once, and it compares
+ * redirect URI, PKCE verifier and client secret exactly. Its host name resolves only through `network.outbound`.
  */
 export async function makeScriptedProvider(
   t: { teardown: (done: () => unknown) => void },
@@ -308,7 +307,7 @@ function authenticatedClient({ headers, form }: ReceivedRequest, provider: Scrip
   return typeof id === 'string' && provider.clients.get(id) === secret ? id : undefined
 }
 
-/** The client of an assertion that is signed by a key of its own, for this provider and for one use. */
+/** Returns the client of a valid assertion: signed with a key of the client, for this provider, and not used before. */
 async function assertedClient({ form }: ReceivedRequest, provider: ScriptedProvider): Promise<string | undefined> {
   if (!['any', 'private_key_jwt'].includes(provider.acceptedAuth)) return undefined
   const keys = createLocalJWKSet({ keys: await provider.clientKeys() })
@@ -327,13 +326,13 @@ function grantFault(grant: Grant, clientId: string, form: URLSearchParams): stri
   return undefined
 }
 
-/** A key pair for `alg`; `modulusLength` in bits is for RSA. */
+/** Creates a key pair for `alg`. `modulusLength` (bits) applies to RSA. */
 export async function makeKey(kid: string, alg: string, modulusLength = 2048): Promise<ProviderKey> {
   const { privateKey, publicKey } = await generateKeyPair(alg, { extractable: true, modulusLength })
   return { kid, alg, privateKey, publicKey, publicJwk: { ...(await exportJWK(publicKey)), kid, alg, use: 'sig' } }
 }
 
-/** A compact JWS by a key; the header may say something else than the key. */
+/** Signs a compact JWS. The header may contradict the key. */
 export function signWith(key: ProviderKey, claims: Json, header: Json = {}): Promise<string> {
   return new SignJWT(claims).setProtectedHeader({ alg: key.alg, kid: key.kid, ...header }).sign(key.privateKey)
 }
@@ -357,7 +356,7 @@ function sendJson(response: ServerResponse, status: number, body: unknown): void
   response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
 }
 
-// Ready-made misbehaviour, for `script.answer`.
+// Common faults for `script.answer`.
 
 export const json =
   (status: number, body: unknown): Answer =>
@@ -376,13 +375,13 @@ export const redirectTo =
   (_request, response) =>
     void response.writeHead(302, { location, 'content-type': 'application/json' }).end('{}')
 
-/** Takes the request and never answers. */
+/** Accepts the request and never responds. */
 export const hang: Answer = () => {}
 
-/** Closes the connection without an answer. */
+/** Closes the connection without a response. */
 export const hangUp: Answer = (_request, response) => void response.socket?.destroy()
 
-/** Sends headers, then one space at a time, for ever. */
+/** Sends headers, then an endless sequence of spaces. */
 export const drip =
   (everyMs = 100): Answer =>
   (_request, response) => {
@@ -391,9 +390,9 @@ export const drip =
     response.on('close', () => clearInterval(timer))
   }
 
-/** A small gzip answer that unpacks to valid JSON of many megabytes. */
+/** Sends a small gzip response that decompresses to valid JSON of many megabytes. */
 export function gzipBomb(megabytes: number): Answer {
-  // Gzip members may follow one another (RFC 1952 §2.2), so the unpacked text never exists here.
+  // Concatenated gzip members are valid (RFC 1952 §2.2), so this process never holds the decompressed text.
   const megabyte = gzipSync(Buffer.alloc(1024 * 1024, ' '))
   const packed = [gzipSync('{"padding":"'), ...Array<Buffer>(megabytes).fill(megabyte), gzipSync('"}')]
   return (_request, response) => {
@@ -402,7 +401,7 @@ export function gzipBomb(megabytes: number): Answer {
   }
 }
 
-/** Many megabytes of valid JSON in chunks, without a length; stops, and counts what it sent, when the receiver hangs up. */
+/** Sends many megabytes of valid JSON in chunks without a length. Stops when the client disconnects, and counts the bytes. */
 export function bigJson(megabytes: number): Answer & { sentBytes: number } {
   const block = 'x'.repeat(64 * 1024)
   const answer = async (_request: ReceivedRequest, response: ServerResponse): Promise<void> => {

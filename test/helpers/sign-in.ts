@@ -8,18 +8,18 @@ import { makeScriptedProvider, type AuthorizeOptions, type ScriptedProvider } fr
 
 type Reply = Awaited<ReturnType<TestApp['app']['inject']>>
 
-/** The base world of sign-in: a provider, and as many workspaces as a test wants. */
+/** A provider and a service with any number of workspaces. */
 export interface SignInWorld {
   test: TestApp
   network: TestNetwork
   idp: ScriptedProvider
-  /** A workspace with an SSO configuration and the people of `people`; changes go over the configuration's defaults. */
+  /** Creates a workspace with an SSO configuration and the members of `people`. Changes override the configuration's defaults. */
   makeAcme: (config?: Record<string, unknown>) => Promise<Acme>
 }
 
 export interface Acme {
   workspaceId: string
-  /** Of the admin API. */
+  /** Headers for the admin API. */
   url: string
   headers: { authorization: string }
   ids: Record<keyof typeof people, string>
@@ -37,25 +37,25 @@ const people = {
 
 export interface WorldOptions {
   settings?: Record<string, string>
-  /** Another replica on the database of this world, reaching the same provider. */
-  beside?: SignInWorld
+  /** Starts another replica on the same database and network. */
+  replicaOf?: SignInWorld
   issuer?: string
-  /** For one call to a provider. */
+  /** Timeout of one call to a provider. */
   timeoutMs?: number
-  /** Sees the routes of the app as they are registered. */
+  /** Plugin that observes the routes of the app. */
   observer?: AppOptions['observer']
 }
 
 export async function makeSignInWorld(
   t: Test,
-  { settings = {}, beside, issuer, timeoutMs = 5_000, observer }: WorldOptions = {},
+  { settings = {}, replicaOf, issuer, timeoutMs = 5_000, observer }: WorldOptions = {},
 ): Promise<SignInWorld> {
-  const network = beside?.network ?? makeNetwork()
-  const idp = beside?.idp ?? (await makeScriptedProvider(t, { network, ...(issuer !== undefined && { issuer }) }))
+  const network = replicaOf?.network ?? makeNetwork()
+  const idp = replicaOf?.idp ?? (await makeScriptedProvider(t, { network, ...(issuer !== undefined && { issuer }) }))
   const test = await makeApp(t, {
     settings: { SIGN_IN_STARTS_PER_MINUTE: '10000', SIGN_IN_OPEN_ATTEMPTS: '10000', ...settings },
     options: { outbound: { ...network.outbound, timeoutMs, failureStepMs: 20 }, ...(observer && { observer }) },
-    ...(beside && { beside: beside.test }),
+    ...(replicaOf && { replicaOf: replicaOf.test }),
   })
   return { test, network, idp, makeAcme: config => makeAcme(test, idp, config) }
 }
@@ -107,11 +107,11 @@ export interface StartOptions extends AuthorizeOptions {
   address?: string
 }
 
-/** Where a callback sent the browser. */
+/** The page to which a callback redirected the browser. */
 export interface Landing {
   reply: Reply
   location: URL
-  /** On the signed-in page. */
+  /** Exchange code on the signed-in page. */
   exchangeCode: string | undefined
   /** On the error page. */
   code: string | undefined
@@ -119,16 +119,16 @@ export interface Landing {
   retry: string | undefined
 }
 
-/** A browser: keeps cookies as one does, and the front-end's verifier of each sign-in. */
+/** A browser with its cookies, and the front-end's verifier of each sign-in. */
 export interface Browser {
   cookies: Map<string, string>
   get: (url: string, options?: { headers?: Record<string, string>; address?: string }) => Promise<Reply>
-  /** Begins a sign-in; `authorizationUrl` is where the browser was sent. */
+  /** Starts a sign-in. `authorizationUrl` is the redirect to the provider. */
   start: (acme: Acme, options?: StartOptions) => Promise<{ reply: Reply; authorizationUrl: string }>
-  /** Begins a sign-in and goes through the provider; the result is the callback URL to open. */
+  /** Starts a sign-in, signs in at the provider and returns the callback URL. */
   reachCallback: (acme: Acme, options?: StartOptions) => Promise<string>
   open: (callback: string, headers?: Record<string, string>) => Promise<Landing>
-  /** Up to where the callback sends the browser. */
+  /** Runs a sign-in up to the redirect of the callback. */
   signIn: (acme: Acme, options?: StartOptions) => Promise<Landing>
   redeem: (exchangeCode: string, changes?: { verifier?: string; headers?: Record<string, string> }) => Promise<Reply>
   verifier: string
@@ -219,7 +219,7 @@ export function makeBrowser({ test, idp }: Pick<SignInWorld, 'test' | 'idp'>): B
   return browser
 }
 
-/** What a sign-in can change in a workspace. */
+/** Returns the rows of a workspace that a sign-in can change. */
 async function stateOf({ db }: TestApp, workspaceId: string) {
   const of = 'workspace_id'
   return {
@@ -240,7 +240,7 @@ async function stateOf({ db }: TestApp, workspaceId: string) {
   }
 }
 
-/** The entries of a workspace since `after`, oldest first. */
+/** Returns the entries of a workspace after the id `after`, oldest first. */
 export async function entriesOf({ db }: TestApp, workspaceId: string, after = 0) {
   return db
     .selectFrom('activity_entries')
@@ -256,8 +256,8 @@ async function lastEntryId(test: TestApp, workspaceId: string): Promise<number> 
 }
 
 /**
- * Expects a refusal as every case means it: the error page with this code and a reference that finds the one entry, no
- * session, no exchange code, no member or identity made or changed.
+ * Expects a refused sign-in: the error page with this code, a reference to the only new entry, and no new or changed session,
+ * exchange code, member or identity.
  */
 export async function expectRefusal(
   t: Test,
@@ -271,7 +271,7 @@ export async function expectRefusal(
   t.equal(landing.location.origin + landing.location.pathname, 'https://app.assist.example/sso/error')
   t.equal(landing.code, code)
   t.same(await stateOf(test, acme.workspaceId), before, 'nothing was made or changed')
-  // That the provider refuses our secret is an entry of its own, about the secret.
+  // A rejected client secret adds a separate entry about the secret.
   const entries = (await entriesOf(test, acme.workspaceId, last)).filter(
     entry => entry.action !== 'sso_credential.refused',
   )
@@ -283,7 +283,7 @@ export async function expectRefusal(
   return { landing, detail: (entries[0]?.detail ?? {}) as Record<string, unknown> }
 }
 
-/** Expects one new session, for this member and in this workspace, and one entry that names member, issuer and subject. */
+/** Expects one new session of this member, and one entry with member, issuer and subject. */
 export async function expectSignedIn(
   t: Test,
   { test }: SignInWorld,
@@ -306,13 +306,13 @@ export async function expectSignedIn(
   return { landing, memberId: signedIn, entries }
 }
 
-/** What a front-end keeps while a sign-in test runs: a verifier, and its challenge for the request that creates the test. */
+/** Creates a verifier and its challenge, like a front-end that starts a sign-in test. */
 export function makeTestProof(): { verifier: string; challenge: string } {
   const verifier = randomBytes(32).toString('base64url')
   return { verifier, challenge: createHash('sha256').update(verifier).digest('base64url') }
 }
 
-/** The code that the test page received. */
+/** Returns the code that the test page received. */
 export function testCodeOf(location: string): string | undefined {
   return new URL(location).searchParams.get('code') ?? undefined
 }

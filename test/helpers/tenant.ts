@@ -11,7 +11,7 @@ export interface Tenant {
   ids: Record<string, string>
   /** Text that is part of every personal value and secret of this workspace, and of nothing else. */
   marker: string
-  /** A directory of the same workspace with a credential of its own. */
+  /** Another directory of the same workspace with its token. */
   sibling: TestDirectory
   startSession: (name: 'olga' | 'ana') => Promise<Headers>
   /** Of a member who is no admin. */

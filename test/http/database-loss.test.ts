@@ -53,7 +53,7 @@ t.test(
   'while the database is away every edge says 503 and when to come back; afterwards all is well by itself',
   async t => {
     const server = await makeServer(t)
-    const test = await makeApp(t, { beside: { databaseUrl: server.url } as TestApp })
+    const test = await makeApp(t, { replicaOf: { databaseUrl: server.url } as TestApp })
     const { app } = test
     const { url, headers } = await makeWorkspace(test)
     const { id } = (
@@ -94,7 +94,7 @@ t.test('a connection lost or silent between two statements ends their transactio
     statementTimeoutMs: 100,
     onConnectionLost: event => void lost.push(event),
   })
-  const { app } = await makeApp(t, { beside: { databaseUrl: server.url } as TestApp })
+  const { app } = await makeApp(t, { replicaOf: { databaseUrl: server.url } as TestApp })
   t.teardown(() => db.destroy())
   const failureOf = (interrupt: () => unknown) =>
     db
@@ -128,7 +128,7 @@ t.test('a database without the tables of this release is not ready, and says whi
   const db = openDatabase({ url: server.url })
   await db.deleteFrom('schema_migrations' as never).execute()
   await db.destroy()
-  const { app } = await makeApp(t, { beside: { databaseUrl: server.url } as TestApp })
+  const { app } = await makeApp(t, { replicaOf: { databaseUrl: server.url } as TestApp })
   t.match((await app.inject({ url: '/readyz' })).json(), { code: 'unavailable', detail: /0001_workspaces/ })
 })
 

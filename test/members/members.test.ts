@@ -251,7 +251,7 @@ t.test('a session that began while access was being ended does not come back wit
 
 t.test('a deactivation through one replica is refused by another on the very next request', async t => {
   const { send, addMember, workspaceId } = await makeWorld()
-  const other = await makeApp(t, { beside: test })
+  const other = await makeApp(t, { replicaOf: test })
   const ana = await addMember('ana')
   const { token, hash: token_hash } = makeOpaqueToken('ses', workspaceId)
   const proof = {

@@ -41,7 +41,7 @@ t.test(`hostile input gets a refusal that says why, on every route (seed ${seed}
   let accepted = 0
   const byScope = Map.groupBy(sentRoutes, ({ url }) => url.split('/').slice(0, 5).join('/'))
   for (const [scope, group] of byScope) {
-    // Requests that succeed use up the rows of a workspace, so that each scope has one of its own.
+    // Requests that succeed use up the rows of a workspace, so each scope has its own workspace.
     const tenant = await makeTenant(t, world, `mv7own${sent}`)
     // Deletions last, so that the other routes find what their paths name.
     for (const route of group.toSorted((a, b) => rank(a) - rank(b))) {

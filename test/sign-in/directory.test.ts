@@ -56,7 +56,7 @@ const routes: Record<string, (acme: Acme, directory: Directory) => Promise<{ sta
 for (const [route, deactivate] of Object.entries(routes)) {
   t.test(`oidc-scim-001: whoever is deactivated by ${route} is out everywhere with the answer`, async t => {
     const acme = await makeAcme()
-    const replica = await makeSignInWorld(t, { beside: world })
+    const replica = await makeSignInWorld(t, { replicaOf: world })
     const directory = await makeDirectory(acme)
     const devices = [await signedIn(acme), await signedIn(acme)]
     const [handedOver, underWay] = [makeBrowser(world), makeBrowser(world)]

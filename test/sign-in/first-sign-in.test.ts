@@ -9,7 +9,7 @@ import { makeDirectory, USER } from '../helpers/scim.ts'
 const world = await makeSignInWorld(t)
 const { test, idp, network, makeAcme } = world
 const { app, db } = test
-const replica = await makeSignInWorld(t, { beside: world })
+const replica = await makeSignInWorld(t, { replicaOf: world })
 t.beforeEach(() => idp.reset())
 
 const newcomer = { sub: 'u-new', email: 'new@corp.example', name: 'New Example' }
@@ -226,7 +226,7 @@ const moment: { change?: () => Promise<unknown> } = {}
 
 /** The app with that moment in it. */
 const hesitant = await makeApp(t, {
-  beside: test,
+  replicaOf: test,
   options: {
     outbound: network.outbound,
     db: new Proxy(db, {

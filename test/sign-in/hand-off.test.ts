@@ -107,7 +107,7 @@ t.test('oidc-ret-004: legal targets survive unchanged', async t => {
 
 t.test('several front-ends, and plain http as development has it', async t => {
   const settings = { PUBLIC_URL: 'http://localhost:3000', FRONTEND_ORIGINS: origins.join(',') }
-  const other = await makeSignInWorld(t, { beside: world, settings })
+  const other = await makeSignInWorld(t, { replicaOf: world, settings })
   const acme = await makeAcme()
   const browser = makeBrowser(other)
   const { reply, authorizationUrl } = await browser.start(acme, { returnTo: 'https://beta.assist.example/x' })
@@ -349,7 +349,7 @@ t.test(
   async t => {
     await db.deleteFrom('signing_keys').execute()
     const acme = await makeAcme()
-    const replicas = await Promise.all([1, 2].map(() => makeSignInWorld(t, { beside: world })))
+    const replicas = await Promise.all([1, 2].map(() => makeSignInWorld(t, { replicaOf: world })))
     const sessions = await Promise.all(
       replicas.map(async replica => {
         const browser = makeBrowser(replica)
@@ -366,7 +366,7 @@ t.test(
       .updateTable('signing_keys')
       .set({ created_at: sql`now() - interval '30 days'`, retires_at: sql`now() - interval '1 second'` })
       .execute()
-    const late = await makeSignInWorld(t, { beside: world })
+    const late = await makeSignInWorld(t, { replicaOf: world })
     const browser = makeBrowser(late)
     const fresh = (await browser.redeem((await browser.signIn(acme)).exchangeCode!)).json()
     t.not(decodeProtectedHeader(fresh.accessToken).kid, kids[0])

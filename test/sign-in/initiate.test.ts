@@ -128,7 +128,7 @@ t.test('the page is not framed, kept or named in a Referer, and takes no JSON', 
 })
 
 t.test('a workspace without a configuration is told so, and a flood is limited', async t => {
-  const limited = await makeSignInWorld(t, { beside: world, settings: { SIGN_IN_STARTS_PER_MINUTE: '2' } })
+  const limited = await makeSignInWorld(t, { replicaOf: world, settings: { SIGN_IN_STARTS_PER_MINUTE: '2' } })
   const acme = await makeAcme()
   const url = `/sso/${acme.workspaceId}/initiate?iss=x`
   const statuses = []

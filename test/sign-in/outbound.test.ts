@@ -20,7 +20,7 @@ async function makeOwn(options: { issuer?: string; config?: Record<string, unkno
 }
 
 /** A replica that has saved no configuration, and so has not heard of a provider before somebody signs in there. */
-const { test: cold } = await makeSignInWorld(t, { beside: world, timeoutMs: 1_000 })
+const { test: cold } = await makeSignInWorld(t, { replicaOf: world, timeoutMs: 1_000 })
 
 t.test('oidc-disc-004..007: the issuer is kept as the provider spells it, slash or not', async t => {
   for (const [issuer, typed] of [
@@ -184,7 +184,7 @@ t.test('whatever the token endpoint does, the browser ends at the error page', a
 })
 
 t.test('without the database the browser still ends at the error page', async t => {
-  const lost = await makeApp(t, { beside: test })
+  const lost = await makeApp(t, { replicaOf: test })
   const { acme } = (await makeOwn()) as { acme: Acme }
   await lost.db.selectFrom('workspaces').select('id').execute()
   await lost.db.destroy()

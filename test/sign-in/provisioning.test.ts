@@ -15,7 +15,7 @@ import {
 const world = await makeSignInWorld(t)
 const { test, idp, network, makeAcme } = world
 const { db } = test
-const replica = await makeSignInWorld(t, { beside: world })
+const replica = await makeSignInWorld(t, { replicaOf: world })
 t.beforeEach(() => idp.reset())
 
 const signIn = (acme: Acme, user: Record<string, unknown> = {}) => makeBrowser(world).signIn(acme, { user })

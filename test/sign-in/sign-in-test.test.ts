@@ -246,7 +246,7 @@ t.test('where the provider cannot be reached, the report says at which step', as
     return test.report.checks.at(-1)
   }
   t.match(failed(await run(acme)), { name: 'token_endpoint', code: 'sso_idp_unreachable' }, 'metadata are known')
-  const fresh = await makeSignInWorld(t, { beside: world })
+  const fresh = await makeSignInWorld(t, { replicaOf: world })
   const made = (await post(acme, '')).json()
   const landing = (await makeBrowser(fresh).get(made.startUrl)).headers.location
   t.match(landing, /sso\/test/)

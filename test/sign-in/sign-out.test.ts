@@ -194,7 +194,7 @@ t.test(
   'oidc-out-004: a logout token with sid ends the sessions of that session of the provider, on every replica',
   async t => {
     const acme = await makeAcme()
-    const replica = await makeSignInWorld(t, { beside: world })
+    const replica = await makeSignInWorld(t, { replicaOf: world })
     const phone = await signedIn(acme, { ...ana, sid: 'abc' })
     const laptop = await signedIn(acme, { ...ana, sid: 'def' })
     const reply = await post(
@@ -311,7 +311,7 @@ t.test('oidc-out-005: a bad logout token is 400, ends nothing, and leaves an ent
 })
 
 t.test('the limit for invalid logout tokens is used up before any work, and bounds the entries', async t => {
-  const limited = await makeSignInWorld(t, { beside: world, settings: { SIGN_IN_STARTS_PER_MINUTE: '3' } })
+  const limited = await makeSignInWorld(t, { replicaOf: world, settings: { SIGN_IN_STARTS_PER_MINUTE: '3' } })
   const acme = await makeAcme()
   const statuses = []
   for (let count = 0; count < 5; count++) {
@@ -375,7 +375,7 @@ t.test('logout tokens work while sign-in is switched off, and wait while the key
   t.equal(early.statusCode, 400)
   t.match(early.json(), { error: 'temporarily_unavailable' })
   own.reset()
-  const late = await makeSignInWorld(t, { beside: world })
+  const late = await makeSignInWorld(t, { replicaOf: world })
   const one = await signedIn(acme, ana, { test: late.test, idp: own })
   await acme.configure({ enabled: false })
   t.equal((await post(acme, { logout_token: await own.sign(claims('k2')) }, late.test.app)).statusCode, 200)

@@ -6,7 +6,7 @@ import { entriesOf, expectRefusal, expectSignedIn, makeBrowser, makeSignInWorld 
 
 const world = await makeSignInWorld(t)
 const { test, idp, makeAcme } = world
-const replica = await makeSignInWorld(t, { beside: world })
+const replica = await makeSignInWorld(t, { replicaOf: world })
 t.beforeEach(() => idp.reset())
 
 const challenge = createHash('sha256').update('v').digest('base64url')
@@ -343,7 +343,7 @@ t.test('oidc-cb-019: a bare callback is refused without a word more', async t =>
 
 t.test('oidc-cb-020: a flood of starts is limited by address, and nobody else is', async t => {
   const settings = { SIGN_IN_STARTS_PER_MINUTE: '20', SIGN_IN_OPEN_ATTEMPTS: '10' }
-  const limited = await makeSignInWorld(t, { beside: world, settings })
+  const limited = await makeSignInWorld(t, { replicaOf: world, settings })
   const acme = await makeAcme()
   const flood = makeBrowser(limited)
   const statuses: number[] = []

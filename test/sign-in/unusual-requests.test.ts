@@ -127,7 +127,7 @@ t.test('a logout token comes before the hand-off is redeemed, at two replicas at
   t.equal((await logOut(acme, `logout_token=${await logoutToken()}`)).statusCode, 200)
   t.match((await browser.redeem(exchangeCode!)).json(), { code: 'exchange_code_invalid' })
 
-  const replica = await makeSignInWorld(t, { beside: world })
+  const replica = await makeSignInWorld(t, { replicaOf: world })
   const ana = await signedIn(acme)
   const last = (await entriesOf(test, acme.workspaceId)).at(-1)!.id
   const token = `logout_token=${await logoutToken()}`
@@ -566,12 +566,12 @@ t.test(
     }
     const published = async (at: typeof world) =>
       (await at.test.app.inject('/.well-known/jwks.json')).json<{ keys: { kid: string }[] }>().keys.map(key => key.kid)
-    const first = await kidOf(await makeSignInWorld(t, { beside: world }))
+    const first = await kidOf(await makeSignInWorld(t, { replicaOf: world }))
     await db
       .updateTable('signing_keys')
       .set({ created_at: sql`now() - interval '29 days 1 hour'`, retires_at: sql`now() + interval '23 hours'` })
       .execute()
-    const replicas = [await makeSignInWorld(t, { beside: world }), await makeSignInWorld(t, { beside: world })]
+    const replicas = [await makeSignInWorld(t, { replicaOf: world }), await makeSignInWorld(t, { replicaOf: world })]
     t.same(await Promise.all(replicas.map(kidOf)), [first, first], 'the old one signs on')
     const [keys, others] = await Promise.all(replicas.map(published))
     t.equal(keys!.length, 2, 'and the next is there to be fetched')
@@ -583,7 +583,7 @@ t.test(
       .set({ retires_at: sql`now()` })
       .where('kid', '=', first!)
       .execute()
-    const later = await makeSignInWorld(t, { beside: world })
+    const later = await makeSignInWorld(t, { replicaOf: world })
     t.equal(await kidOf(later), next)
     t.equal((await published(later)).length, 2, 'what the old one has signed is still verified')
   },

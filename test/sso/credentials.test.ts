@@ -243,7 +243,7 @@ t.test('after a rotation of SEAL_KEYS secrets and keys are sealed anew, and open
 
 t.test('where SEAL_KEYS are lost, a workspace enters its secret again, and everything else survives', async t => {
   const lost = `lost:${randomBytes(32).toString('base64')}`
-  const later = await makeSignInWorld(t, { beside: world, settings: { SEAL_KEYS: lost } })
+  const later = await makeSignInWorld(t, { replicaOf: world, settings: { SEAL_KEYS: lost } })
   const acme = await world.makeAcme()
   const browser = makeBrowser(world)
   const { exchangeCode } = await browser.signIn(acme)
