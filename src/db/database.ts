@@ -139,27 +139,33 @@ function isoInstant(text: string): string {
   return `${text.slice(0, 10)}T${text.slice(11, 19)}.${fraction.padEnd(3, '0')}Z`
 }
 
+/** Faults outside those classes that pass without a change of ours: network errors, and states that a failover ends. */
 const unavailableCodes = new Set([
+  'EAI_AGAIN',
+  'ECONNABORTED',
   'ECONNREFUSED',
   'ECONNRESET',
+  'EHOSTDOWN',
+  'EHOSTUNREACH',
+  'ENETDOWN',
+  'ENETUNREACH',
   'ENOENT',
   'ENOTFOUND',
   'EPIPE',
   'ETIMEDOUT',
-  '08000',
-  '08001',
-  '08003',
-  '08004',
-  '08006',
   '25006', // read-only: a standby that has not been promoted yet
+  '25P03', // idle_in_transaction_session_timeout
+  '25P04', // transaction_timeout
   '28000',
   '28P01',
   '3D000',
-  '53300',
-  '57P01',
-  '57P02',
-  '57P03',
 ])
+
+/**
+ * Classes of SQLSTATE that name a fault of the server (Postgres manual, appendix A): connection, insufficient resources such
+ * as a full disk, operator intervention, system errors.
+ */
+const unavailableClasses = new Set(['08', '53', '57', '58'])
 
 /** A table or a column that this release needs is not there: it has started before its migrations. */
 const missingCodes = new Set(['42P01', '42703'])
@@ -191,16 +197,20 @@ export function databaseRefusal(error: unknown): AppError | undefined {
     })
   }
   const lost =
-    /^(Connection terminated|timeout exceeded when trying to connect|Client (has encountered|was closed)|Query read timeout)/.test(
+    /^(Connection terminated|timeout exceeded when trying to connect|Client (has encountered|was closed)|Query read timeout|The server does not support SSL)/.test(
       message ?? '',
     )
-  if (lost || (code !== undefined && unavailableCodes.has(code))) {
+  if (lost || (code !== undefined && isUnavailable(code))) {
     return new AppError('unavailable', 'The service is temporarily unavailable. Try again shortly.', {
       retryAfter: 5,
       cause: error,
     })
   }
   return undefined
+}
+
+function isUnavailable(code: string): boolean {
+  return unavailableCodes.has(code) || (code.length === 5 && unavailableClasses.has(code.slice(0, 2)))
 }
 
 /**
