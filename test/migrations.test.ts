@@ -9,6 +9,7 @@ import { migrate } from '../src/db/migrate.ts'
 import { onDatabase, runSql } from '../tools/admin-sql.ts'
 import { makeApp } from './helpers/app.ts'
 import { makeDatabase } from './helpers/database.ts'
+import { makeDirectory } from './helpers/scim.ts'
 import { tableTypes } from '../tools/table-types.ts'
 
 const root = join(import.meta.dirname, '..')
@@ -108,3 +109,42 @@ async function makeEmptyDatabase(t: Test): Promise<string> {
   t.teardown(() => runSql(adminUrl!, `DROP DATABASE ${name} WITH (FORCE)`))
   return onDatabase(adminUrl!, name)
 }
+
+t.test(
+  '0007 gives names their comparison key; of two that look the same both stay, and an entry names them',
+  async t => {
+    const { createUser, get, patch, db, directoryId, workspaceId, send } = await makeDirectory(t)
+    const first = await createUser({ userName: 'jos\u00e9' })
+    const second = await createUser({ userName: 'temporary' })
+    const alone = await createUser({ userName: 'fullwidth' })
+    const stored = async (id: string, name: string, key: string) =>
+      sql`UPDATE scim_users SET user_name = ${name}, user_name_key = ${key},
+               doc = jsonb_set(doc::jsonb, '{userName}', to_jsonb(${name}::text))::json WHERE id = ${id}`.execute(db)
+    await stored(second.id, 'jose\u0301', 'jose\u0301')
+    await stored(alone.id, '\uff21nn', '\uff41nn')
+    const text = await readFile(join(root, 'migrations/0007_comparison_keys.sql'), 'utf8')
+    await db.connection().execute(async connection => sql.raw(text).execute(connection))
+    const keys = await db
+      .selectFrom('scim_users')
+      .select(['id', 'user_name_key'])
+      .where('directory_id', '=', directoryId)
+      .execute()
+    const keyOf = (id: string) => keys.find(each => each.id === id)?.user_name_key
+    t.equal(keyOf(first.id), 'jos\u00e9')
+    t.equal(keyOf(second.id), 'jose\u0301', 'the second keeps its key')
+    t.equal(keyOf(alone.id), 'ann')
+    t.match(await get('/Users?filter=userName%20eq%20%22ann%22'), { totalResults: 1 })
+    const conflicts = await db
+      .selectFrom('activity_entries')
+      .selectAll()
+      .where('action', '=', 'scim_user.name_conflict')
+      .execute()
+    t.match(conflicts, [{ workspace_id: workspaceId, target_id: second.id, detail: { sameNameAs: first.id } }])
+    t.equal((await patch(`/Users/${second.id}`, { op: 'replace', path: 'title', value: 'x' })).statusCode, 200)
+    t.equal((await patch(`/Users/${second.id}`, { op: 'replace', path: 'active', value: false })).statusCode, 200)
+    const renamed = await patch(`/Users/${second.id}`, { op: 'replace', path: 'userName', value: 'joseph' })
+    t.equal(renamed.statusCode, 200)
+    t.match(await get('/Users?filter=userName%20eq%20%22JOSEPH%22'), { totalResults: 1 })
+    t.equal((await send('DELETE', `/Users/${second.id}`)).statusCode, 204)
+  },
+)

@@ -267,7 +267,10 @@ WITH RECURSIVE
         ELSE g.display_name
       END,
       display_name_key = CASE
-        WHEN ($9::text IS NOT NULL) THEN $12::text
+        WHEN ($9::text IS NOT NULL) THEN CASE
+          WHEN g.display_name = $11::text THEN g.display_name_key
+          ELSE $12::text
+        END
         ELSE g.display_name_key
       END,
       external_id = CASE

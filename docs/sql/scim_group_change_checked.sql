@@ -362,7 +362,10 @@ WITH RECURSIVE
         ELSE g.display_name
       END,
       display_name_key = CASE
-        WHEN ($14::text IS NOT NULL) THEN $17::text
+        WHEN ($14::text IS NOT NULL) THEN CASE
+          WHEN g.display_name = $16::text THEN g.display_name_key
+          ELSE $17::text
+        END
         ELSE g.display_name_key
       END,
       external_id = CASE

@@ -241,7 +241,10 @@ WITH RECURSIVE
         ELSE g.display_name
       END,
       display_name_key = CASE
-        WHEN ($8::text IS NOT NULL) THEN $11::text
+        WHEN ($8::text IS NOT NULL) THEN CASE
+          WHEN g.display_name = $10::text THEN g.display_name_key
+          ELSE $11::text
+        END
         ELSE g.display_name_key
       END,
       external_id = CASE

@@ -336,7 +336,10 @@ WITH RECURSIVE
         ELSE g.display_name
       END,
       display_name_key = CASE
-        WHEN ($13::text IS NOT NULL) THEN $16::text
+        WHEN ($13::text IS NOT NULL) THEN CASE
+          WHEN g.display_name = $15::text THEN g.display_name_key
+          ELSE $16::text
+        END
         ELSE g.display_name_key
       END,
       external_id = CASE

@@ -53,7 +53,28 @@ WITH
           FROM
             json_array_elements(u.doc -> 'emails') e
           WHERE
-            lower(e ->> 'value') = $4::text
+            btrim(
+              normalize(
+                translate(
+                  lower(
+                    regexp_replace(
+                      regexp_replace(
+                        normalize((e ->> 'value'), NFKC),
+                        '[\u0001-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]',
+                        '',
+                        'g'
+                      ),
+                      '[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]',
+                      ' ',
+                      'g'
+                    )
+                  ),
+                  'ς',
+                  'σ'
+                ),
+                NFKC
+              )
+            ) = $4::text
             AND lower(e ->> 'type') = $5::text
         )
       )

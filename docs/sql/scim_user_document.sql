@@ -37,7 +37,10 @@ WITH
     UPDATE scim_users u
     SET
       user_name = $4::text,
-      user_name_key = $5::text,
+      user_name_key = CASE
+        WHEN u.user_name = $4::text THEN u.user_name_key
+        ELSE $5::text
+      END,
       external_id = $6::text,
       email_keys = $7::TEXT[],
       doc = $8::json,

@@ -155,7 +155,10 @@ WITH
         ELSE u.user_name
       END,
       user_name_key = CASE
-        WHEN ($5::text IS NOT NULL) THEN $15::text
+        WHEN ($5::text IS NOT NULL) THEN CASE
+          WHEN u.user_name = $14::text THEN u.user_name_key
+          ELSE $15::text
+        END
         ELSE u.user_name_key
       END,
       external_id = CASE

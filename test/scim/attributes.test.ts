@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import {
+  comparisonKey,
   ENTERPRISE_SCHEMA,
   findAttribute,
   foldKey,
@@ -96,4 +97,31 @@ t.test('folding only ignores letter case, and folds a substring to a substring',
   const word = fc.string({ unit: fc.constantFrom('a', 'B', 'Σ', 'ς', 'İ', 'ß', 'É', '😀') })
   fc.assert(fc.property(word, word, (a, b) => foldKey(a + b) === foldKey(a) + foldKey(b)))
   fc.assert(fc.property(word, a => foldKey(foldKey(a)) === foldKey(a)))
+})
+
+t.test('comparison keys ignore form, case, surrounding blanks and invisible characters, and are stable', async t => {
+  const same = [
+    ['jos\u00e9@example.com', 'JOSE\u0301@example.com'],
+    ['ann', '\uff21\uff2e\uff2e'],
+    ['ann', 'an\u200bn'],
+    ['ann', '\ufeffann\u0007'],
+    ['ann', ' ann\u00a0'],
+    ['\u03a3', '\u03c2'],
+    ['fi', '\ufb01'],
+  ] as const
+  for (const [a, b] of same) t.equal(comparisonKey(a), comparisonKey(b), JSON.stringify(b))
+  for (const [a, b] of [
+    ['ann', 'anna'],
+    ['a n', 'an'],
+    ['jose', 'jos\u00e9'],
+    ['\u00df', 'ss'],
+  ] as const) {
+    t.not(comparisonKey(a), comparisonKey(b), JSON.stringify(b))
+  }
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary' }), text => {
+      const key = comparisonKey(text)
+      return t.equal(comparisonKey(key), key) && t.equal(comparisonKey(text.normalize('NFD')), key)
+    }),
+  )
 })

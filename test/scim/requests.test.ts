@@ -487,3 +487,48 @@ t.test('bytes that are not UTF-8 are refused in bodies and URLs, and change noth
   t.match(group.json(), { status: 400, code: 'malformed_json' })
   t.equal((await app.inject({ url: `${url}/groups?after=%E9`, headers })).statusCode, 400)
 })
+
+t.test(
+  'names that look the same are one name: a second creation is 409, and a filter in either form finds it',
+  async t => {
+    for (const mode of ['tolerant', 'strict'] as const) {
+      const { createUser, createGroup, get, send, patch } = await makeDirectory(t, { on, mode })
+      const user = await createUser({
+        userName: 'jos\u00e9@example.com',
+        emails: [{ value: 'jos\u00e9@example.com', type: 'work' }],
+      })
+      const other = await createUser({ userName: 'other' })
+      for (const form of [
+        'jose\u0301@example.com',
+        'JOS\u00c9@example.com',
+        ' jos\u00e9@example.com ',
+        '\uff4aos\u00e9@example.com',
+      ]) {
+        t.match(await createUser({ userName: form }, 409), { scimType: 'uniqueness' }, JSON.stringify(form))
+        const renamed = await patch(`/Users/${other.id}`, { op: 'replace', path: 'userName', value: form })
+        t.match(renamed.json(), { status: '409' })
+        for (const filter of [
+          `userName eq "${form}"`,
+          `emails.value eq "${form}"`,
+          `emails[type eq "work" and value eq "${form}"]`,
+          `userName eq "${form}" and active eq true`,
+        ]) {
+          const found = await get(`/Users?filter=${encodeURIComponent(filter)}`)
+          t.same(
+            found.Resources?.map((each: Json) => each.id),
+            [user.id],
+            `${mode}: ${filter}`,
+          )
+        }
+      }
+      t.equal((await get(`/Users/${user.id}`)).userName, 'jos\u00e9@example.com', 'the stored text stays as sent')
+      const invisible = await send('POST', '/Users', {
+        body: { schemas: [USER], userName: 'jos\u00e9\u200b@example.com' },
+      })
+      t.equal(invisible.statusCode, mode === 'strict' ? 400 : 409)
+      await createUser({ userName: '\u200b' }, 400)
+      await createGroup('Caf\u00e9')
+      await createGroup('cafe\u0301', [], 409)
+    }
+  },
+)

@@ -306,7 +306,11 @@ function saveStatement<Values>({ name, difference, sent }: ChangeOf<Values>) {
       ), written AS (
         UPDATE scim_groups g
            SET display_name = ${whole(sql`display_name`, sql`${values.displayName}::text`)},
-               display_name_key = ${whole(sql`display_name_key`, sql`${values.displayNameKey}::text`)},
+               display_name_key = ${whole(
+                 sql`display_name_key`,
+                 // A group that keeps its name keeps its key: see migration 0007.
+                 sql`CASE WHEN g.display_name = ${values.displayName}::text THEN g.display_name_key ELSE ${values.displayNameKey}::text END`,
+               )},
                external_id = ${whole(sql`external_id`, sql`${values.externalId}::text`)},
                doc = ${whole(sql`doc`, sql`${doc}::text::json`)},
                version = g.version + 1, updated_at = now()

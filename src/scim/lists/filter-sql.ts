@@ -1,8 +1,15 @@
 import { sql } from 'kysely'
 import type { RawBuilder, SqlBool } from 'kysely'
-import { comparedAttribute, findAttribute, findSubAttribute, foldKey, isStorable } from '../protocol/attributes.ts'
+import {
+  comparable,
+  comparedAttribute,
+  comparisonKey,
+  findAttribute,
+  findSubAttribute,
+  isStorable,
+} from '../protocol/attributes.ts'
 import type { Attribute, AttributePath, Mode, ResourceTypeName } from '../protocol/attributes.ts'
-import { filterFault, findFiltered, readComparand } from '../protocol/comparison.ts'
+import { filterFault, findFiltered, isSubstring, readComparand } from '../protocol/comparison.ts'
 import type { Comparand, FilterReading } from '../protocol/comparison.ts'
 import type { Comparison, Filter, Operator, Presence, ValueFilter } from '../protocol/filter.ts'
 import type { Leniency } from '../protocol/reading.ts'
@@ -164,7 +171,10 @@ function isId(text: string): boolean {
 
 function testText(operator: Operator, operand: Operand, value: string): Condition {
   const left = foldedText(operand)
-  const right = foldedParameter(operand, value)
+  const right = foldedParameter(
+    operand,
+    comparable(operand.attribute, value, isSubstring(operator) ? 'part' : undefined),
+  )
   switch (operator) {
     case 'co':
       return sql`(strpos(${left}, ${right}) > 0)`
@@ -186,18 +196,32 @@ function testText(operator: Operator, operand: Operand, value: string): Conditio
 
 function foldedText({ attribute, text, key }: Operand): Text {
   if (key !== undefined) return key
+  if (attribute.isIdentity) return comparisonKeySql(text)
   return attribute.caseExact ? text : folded(text)
 }
 
+/** `value` is in comparable form; SQL folds it again because its lower() may know other letters. */
 function foldedParameter({ attribute, key }: Operand, value: string): Text {
-  if (key !== undefined) return sql<string>`${foldKey(value)}::text`
-  return attribute.caseExact ? sql<string>`${value}::text` : folded(sql`${value}::text`)
+  const text = sql<string>`${value}::text`
+  return key !== undefined || attribute.isIdentity || attribute.caseExact ? text : folded(text)
 }
 
 /** In SQL as `foldKey` in the process: lower case, with both small sigmas as one. */
 function folded(text: Text): Text {
   return sql`translate(lower(${text}), 'ς', 'σ')`
 }
+
+/** In SQL as `comparisonKey` in the process, for addresses inside documents that an index has found. */
+export function comparisonKeySql(text: Text): Text {
+  const visible = sql`regexp_replace(regexp_replace(normalize(${text}, NFKC), ${sql.lit(INVISIBLE)}, '', 'g'), ${sql.lit(BLANKS)}, ' ', 'g')`
+  return sql`btrim(normalize(${folded(sql`${visible}`)}, NFKC))`
+}
+
+/** Control characters and Default_Ignorable_Code_Point of Unicode, and blanks (Zs), as Postgres writes them. */
+const INVISIBLE =
+  '[\\u0001-\\u001f\\u007f-\\u009f\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f\\u202a-\\u202e' +
+  '\\u2060-\\u206f\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufff8\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff]'
+const BLANKS = '[\\u00a0\\u1680\\u2000-\\u200a\\u202f\\u205f\\u3000]'
 
 function compareValues(operator: Operator, left: RawBuilder<unknown>, right: RawBuilder<unknown>): Condition {
   switch (operator) {
@@ -283,7 +307,7 @@ function indexedEqual(
   if (compared.name !== 'value') return undefined
   if (relation !== undefined) return hasMembership(relation, value, scope.options)
   if (attribute.name !== 'emails' || !isStorable(value)) return undefined
-  return sql`(u.email_keys @> array[${foldKey(value)}]::text[])`
+  return sql`(u.email_keys @> array[${comparisonKey(value)}]::text[])`
 }
 
 // An uncorrelated IN becomes a semi-join that starts at the membership index, whatever the size of the groups.

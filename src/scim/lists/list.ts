@@ -4,7 +4,7 @@ import type { Db } from '../../db/database.ts'
 import { prepared, type Params } from '../../db/prepared.ts'
 import type { WorkClass } from '../../db/work-class.ts'
 import { AppError } from '../../errors.ts'
-import { findAttribute, foldKey, isStorable } from '../protocol/attributes.ts'
+import { comparisonKey, findAttribute, isStorable } from '../protocol/attributes.ts'
 import type { ResourceTypeName } from '../protocol/attributes.ts'
 import { parseFilter } from '../protocol/filter.ts'
 import type { Comparison, Filter } from '../protocol/filter.ts'
@@ -12,7 +12,7 @@ import type { ListQuery } from '../protocol/list-query.ts'
 import { countIds } from '../protocol/serialize.ts'
 import type { GroupAnswer, MemberIds, StoredRow, UserAnswer } from '../protocol/serialize.ts'
 import { allowed, callerKey, firstRow, type Caller, type CallerKey } from '../storage/credential.ts'
-import { filterToSql, sortKey } from './filter-sql.ts'
+import { comparisonKeySql, filterToSql, sortKey } from './filter-sql.ts'
 import { getGroup, groupColumns } from '../groups/groups.ts'
 import { allGroups, preparedWithGroups, type GroupsKey, type GroupsOf } from '../users/user-groups.ts'
 import { userColumns } from '../users/users.ts'
@@ -305,7 +305,7 @@ function requiredEmail(filter: Filter): string | undefined {
 }
 
 function equalKey({ operator, value }: Comparison): string | undefined {
-  return operator === 'eq' && typeof value === 'string' && isStorable(value) ? foldKey(value) : undefined
+  return operator === 'eq' && typeof value === 'string' && isStorable(value) ? comparisonKey(value) : undefined
 }
 
 /** Users with an address, in whatever directory: found by it first, whatever the planner thinks of the directory's size. */
@@ -404,7 +404,7 @@ const lookUpByEmail = lookUpBy<PageKey & { email: string; emailType: string | nu
   source: ({ email }) => usersByEmail(email),
   condition: ({ email, emailType }) => sql`(${emailType}::text IS NULL OR EXISTS (
     SELECT FROM json_array_elements(u.doc -> 'emails') e
-     WHERE lower(e ->> 'value') = ${email}::text AND lower(e ->> 'type') = ${emailType}::text))`,
+     WHERE ${comparisonKeySql(sql`(e ->> 'value')`)} = ${email}::text AND lower(e ->> 'type') = ${emailType}::text))`,
 })
 
 function findLookUp(type: ResourceTypeName, filter: Filter): LookUp<PageKey> | undefined {
@@ -415,7 +415,7 @@ function findLookUp(type: ResourceTypeName, filter: Filter): LookUp<PageKey> | u
   const byName: Partial<Record<string, { run: LookUp<ByValue>; fold: boolean }>> = lookUps[type]
   const lookUp = path?.parents.length === 0 ? byName[path.attribute.name] : undefined
   if (lookUp === undefined || !isStorable(filter.value)) return undefined
-  const value = lookUp.fold ? foldKey(filter.value) : filter.value
+  const value = lookUp.fold ? comparisonKey(filter.value) : filter.value
   return (db, caller, key) => lookUp.run(db, caller, { ...key, value })
 }
 

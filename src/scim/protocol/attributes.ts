@@ -35,6 +35,8 @@ export interface Attribute {
   default?: boolean
   /** In UTF-16 code units; values that an index holds are shorter, so that they fit into one. */
   maxLength: number
+  /** Text that identifies a person or a group compares by `comparisonKey`, other text by `foldKey`. */
+  isIdentity?: true
   /** Inferred from a value without a schema: any JSON value is kept as sent. */
   isOpen?: boolean
   /** Where it is stored: absent means at its own JSON path in `doc`. */
@@ -158,6 +160,7 @@ const common: readonly Attribute[] = [
 const user: readonly Attribute[] = [
   text('userName', 'Name the person is known by in the directory, unique in it.', {
     required: true,
+    isIdentity: true,
     uniqueness: 'server',
     maxLength: MAX_INDEXED_LENGTH,
     home: { column: 'user_name', key: 'user_name_key' },
@@ -186,7 +189,7 @@ const user: readonly Attribute[] = [
     'emails',
     'E-mail addresses.',
     ['work', 'home', 'other'],
-    text('value', 'The address.', { maxLength: MAX_INDEXED_LENGTH }),
+    text('value', 'The address.', { isIdentity: true, maxLength: MAX_INDEXED_LENGTH }),
   ),
   plural(
     'phoneNumbers',
@@ -257,6 +260,7 @@ const enterprise = complex(ENTERPRISE_SCHEMA, 'Enterprise user.', [
 const group: readonly Attribute[] = [
   text('displayName', 'Name of the group, unique in the directory.', {
     required: true,
+    isIdentity: true,
     uniqueness: 'server',
     maxLength: MAX_INDEXED_LENGTH,
     home: { column: 'display_name', key: 'display_name_key' },
@@ -333,6 +337,39 @@ export function comparedAttribute(attribute: Attribute): Attribute | undefined {
  */
 export function foldKey(value: string): string {
   return value.toLowerCase().replaceAll('ς', 'σ')
+}
+
+/**
+ * The comparison key of userName, group names and e-mail addresses, after the PRECIS profiles UsernameCaseMapped (RFC 8265
+ * §3.3) and Nickname (RFC 8266): compatibility forms such as fullwidth letters, composed and decomposed forms, letter case,
+ * surrounding blanks, and control and invisible characters make no difference. The stored text stays as sent.
+ */
+export function comparisonKey(value: string): string {
+  return comparisonFragment(value).trim()
+}
+
+/** As `comparisonKey`, for a part of a text: blanks at its ends belong to it. */
+export function comparisonFragment(value: string): string {
+  if (/^[ -~]*$/.test(value)) return value.toLowerCase()
+  const visible = value
+    .normalize('NFKC')
+    .replaceAll(invisible, '')
+    .replaceAll(/\p{Zs}/gu, ' ')
+  return foldKey(visible).normalize('NFKC')
+}
+
+const invisible = /[\p{Cc}\p{Default_Ignorable_Code_Point}]/gu
+
+/** Reports whether a name has characters that PRECIS disallows because they cannot be seen (RFC 8264 §9). */
+export function hasInvisible(value: string): boolean {
+  return value.search(invisible) >= 0
+}
+
+/** The form in which a text compares, by the rule of its attribute; `part` for a part of a text. */
+export function comparable({ caseExact, isIdentity }: Attribute, value: string, part?: 'part'): string {
+  if (caseExact) return value
+  if (isIdentity === undefined) return foldKey(value)
+  return part === undefined ? comparisonKey(value) : comparisonFragment(value)
 }
 
 /** Reports whether Postgres can store the text: no NUL, no unpaired surrogate. Other text matches nothing. */

@@ -30,6 +30,11 @@ export interface FilterReading {
 const ordering: readonly Operator[] = ['gt', 'ge', 'lt', 'le']
 const substring: readonly Operator[] = ['co', 'sw', 'ew']
 
+/** Reports whether an operator compares a part of the text. */
+export function isSubstring(operator: Operator): boolean {
+  return substring.includes(operator)
+}
+
 /**
  * Checks that the operator and the literal fit the attribute, and brings the literal into the type of the attribute.
  * @throws {AppError} `scim_invalid_filter`, naming the attribute and its offset

@@ -1,6 +1,6 @@
-import { comparedAttribute, findSubAttribute, foldKey } from './attributes.ts'
+import { comparedAttribute, findSubAttribute, comparable } from './attributes.ts'
 import type { Attribute, ResourceTypeName } from './attributes.ts'
-import { filterFault, findFiltered, readComparand } from './comparison.ts'
+import { filterFault, findFiltered, isSubstring, readComparand } from './comparison.ts'
 import type { Comparand, FilterReading } from './comparison.ts'
 import type { Comparison, Filter, Operator } from './filter.ts'
 import { isObject } from './reading.ts'
@@ -121,8 +121,8 @@ function test(
     case 'instant':
       return inOrder(operator, Date.parse(String(value)) - comparand.value.getTime())
     case 'text': {
-      const fold = (text: string) => (attribute.caseExact ? text : foldKey(text))
-      return testText(operator, fold(String(value)), fold(comparand.value))
+      const wanted = comparable(attribute, comparand.value, isSubstring(operator) ? 'part' : undefined)
+      return testText(operator, comparable(attribute, String(value)), wanted)
     }
   }
 }

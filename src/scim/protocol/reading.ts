@@ -32,6 +32,7 @@ export type LeniencyName =
   | 'empty_string_cleared'
   | 'base64_malformed'
   | 'reference_malformed'
+  | 'invisible_characters'
   | 'member_detail_ignored'
   // PATCH
   | 'target_created'

@@ -1,6 +1,6 @@
 import { AppError } from '../../errors.ts'
 import { at } from '../../json-pointer.ts'
-import { foldKey, resourceTypes } from './attributes.ts'
+import { comparisonKey, resourceTypes } from './attributes.ts'
 import type { Mode, ResourceTypeName } from './attributes.ts'
 import { readManyMembershipIds, readMembershipIds } from './membership-values.ts'
 import { isExtensionName, legacySchemas, resolveName, withSchemas } from './names.ts'
@@ -180,7 +180,7 @@ function readUri(uri: unknown, keys: ReadonlySet<string>, { reading, pointer }: 
 function checkRequired(resource: ScimResource, { type }: Reading): void {
   for (const { name, required } of resourceTypes[type].attributes) {
     const value = resource[name]
-    if (!required || (typeof value === 'string' && value.trim() !== '')) continue
+    if (!required || (typeof value === 'string' && comparisonKey(value) !== '')) continue
     throw refuse({ code: 'scim_invalid_value', message: `${name} is required.`, pointer: at('', name) })
   }
 }
@@ -192,7 +192,7 @@ export interface UserRow {
   externalId: string | null
   /** Undefined when the client did not send it: true for a new user, unchanged for an existing one. */
   active: boolean | undefined
-  /** Folded values of `emails`, each once. */
+  /** Comparison keys of `emails`, each once. */
   emailKeys: string[]
   /** JSON text of everything that a client sees except `id`, `meta`, `active` and `groups`. Never `{}`: it has `schemas`. */
   doc: string
@@ -214,10 +214,10 @@ export function toUserRow(resource: ScimResource): UserRow {
     .filter(value => typeof value === 'string')
   return {
     userName,
-    userNameKey: foldKey(userName),
+    userNameKey: comparisonKey(userName),
     externalId: optionalText(resource, 'externalId'),
     active: typeof resource.active === 'boolean' ? resource.active : undefined,
-    emailKeys: [...new Set(values.map(foldKey))],
+    emailKeys: [...new Set(values.map(comparisonKey))],
     doc: toDoc('User', resource),
   }
 }
@@ -226,7 +226,7 @@ export function toGroupRow(resource: ScimResource): GroupRow {
   const displayName = requiredText(resource, 'displayName')
   return {
     displayName,
-    displayNameKey: foldKey(displayName),
+    displayNameKey: comparisonKey(displayName),
     externalId: optionalText(resource, 'externalId'),
     doc: toDoc('Group', resource),
   }

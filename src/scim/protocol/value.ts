@@ -1,6 +1,6 @@
 import type { AppError } from '../../errors.ts'
 import { at } from '../../json-pointer.ts'
-import { findSubAttribute, isStorable } from './attributes.ts'
+import { findSubAttribute, hasInvisible, isStorable } from './attributes.ts'
 import type { Attribute } from './attributes.ts'
 import { allow, allowUnknown, givenTwice, isFull, isObject, refuse } from './reading.ts'
 import type { Place } from './reading.ts'
@@ -178,6 +178,10 @@ function readText(attribute: Attribute, value: unknown, { reading, pointer }: Pl
   checkText(text, { name: attribute.name, maxLength: attribute.maxLength, pointer })
   // Treat a blank externalId as absent. Otherwise all users without one would match each other.
   if (attribute.name === 'externalId' && text.trim() === '') return cleared(attribute, { reading, pointer })
+  if (attribute.name === 'userName' && hasInvisible(text)) {
+    const message = 'userName must not contain control or invisible characters (RFC 8265 section 3.3).'
+    allow(reading, 'invisible_characters', { code: 'scim_invalid_value', message, pointer })
+  }
   if (!isWellFormed(attribute, text)) throw malformed(attribute, pointer)
   return text
 }

@@ -126,6 +126,11 @@ interface DocumentValues extends CallerKey, Omit<UserRow, 'active'>, Pick<Profil
   expected: number
 }
 
+/** A user who keeps the name keeps the key: migration 0007 left the key of a user whose name another user has. */
+function keptKey({ userName, userNameKey }: Record<'userName' | 'userNameKey', RawBuilder<string | null>>) {
+  return sql`CASE WHEN u.user_name = ${userName}::text THEN u.user_name_key ELSE ${userNameKey}::text END`
+}
+
 /** Replaces the document of a user whose member stays as it is. No row: the general statement decides. */
 const replaceDocument = prepared<DocumentValues, { version: number | null; updatedAt: string }>(
   'scim_user_document',
@@ -133,7 +138,7 @@ const replaceDocument = prepared<DocumentValues, { version: number | null; updat
     WITH ${allowed(values)},
     written AS (
       UPDATE scim_users u
-         SET user_name = ${values.userName}::text, user_name_key = ${values.userNameKey}::text, external_id = ${values.externalId}::text,
+         SET user_name = ${values.userName}::text, user_name_key = ${keptKey(values)}, external_id = ${values.externalId}::text,
              email_keys = ${values.emailKeys}::text[], doc = ${values.doc}::json, version = u.version + 1, updated_at = now()
         FROM allowed a, members m
        WHERE ${isUser(sql`u`, values)} AND u.version = ${values.expected}::int
@@ -192,7 +197,7 @@ const updateUser = preparedWithGroups<SaveValues, SavedRow>('scim_user_save', (v
     ), written AS (
       UPDATE scim_users u
          SET user_name = ${whole(sql`user_name`, sql`${values.userName}::text`)},
-             user_name_key = ${whole(sql`user_name_key`, sql`${values.userNameKey}::text`)},
+             user_name_key = ${whole(sql`user_name_key`, keptKey(values))},
              external_id = ${whole(sql`external_id`, sql`${values.externalId}::text`)},
              email_keys = ${whole(sql`email_keys`, sql`${values.emailKeys}::text[]`)},
              doc = ${whole(sql`doc`, sql`${doc}::text::json`)},

@@ -1,4 +1,4 @@
-import { findSubAttribute, foldKey } from '../attributes.ts'
+import { comparable, findSubAttribute, foldKey } from '../attributes.ts'
 import type { Attribute } from '../attributes.ts'
 import { isObject } from '../reading.ts'
 import { invalid, isPrimary, MAX_VALUES } from '../value.ts'
@@ -44,16 +44,17 @@ export function addEntries(
  * sub-attributes the same. Comparing a thousand values pairwise would take seconds.
  */
 export function entryKey(attribute: Attribute, entry: unknown): string {
-  const value = comparable(attribute, 'value', entry)
-  if (value !== undefined) return JSON.stringify([value, comparable(attribute, 'type', entry)])
+  const value = comparedText(attribute, 'value', entry)
+  if (value !== undefined) return JSON.stringify([value, comparedText(attribute, 'type', entry)])
   return JSON.stringify(isObject(entry) ? Object.entries(entry).toSorted(([a], [b]) => (a < b ? -1 : 1)) : { entry })
 }
 
 /** The text by which a sub-attribute compares. Undefined for other types. */
-export function comparable(attribute: Attribute, name: string, entry: unknown): string | undefined {
+export function comparedText(attribute: Attribute, name: string, entry: unknown): string | undefined {
   const text = isObject(entry) ? entry[name] : undefined
   if (typeof text !== 'string') return undefined
-  return findSubAttribute(attribute, name)?.caseExact === true ? text : foldKey(text)
+  const sub = findSubAttribute(attribute, name)
+  return sub === undefined ? foldKey(text) : comparable(sub, text)
 }
 
 /** Creates the test whether a removal names a value: by `value`, and by `type` if the removal has one. */
@@ -61,13 +62,13 @@ export function namedBy(attribute: Attribute, wanted: readonly unknown[]): (entr
   const values = new Set<string>()
   const typed = new Set<string>()
   for (const each of wanted) {
-    const value = comparable(attribute, 'value', each)
+    const value = comparedText(attribute, 'value', each)
     if (value === undefined) continue
     if (hasType(each)) typed.add(entryKey(attribute, each))
     else values.add(value)
   }
   return entry => {
-    const value = comparable(attribute, 'value', entry)
+    const value = comparedText(attribute, 'value', entry)
     return value !== undefined && (values.has(value) || typed.has(entryKey(attribute, entry)))
   }
 }

@@ -1,4 +1,5 @@
 import type { AppError } from '../../../errors.ts'
+import { comparisonKey } from '../attributes.ts'
 import type { Attribute } from '../attributes.ts'
 import type { MembershipStep } from '../membership-values.ts'
 import { allow, isObject, refuse } from '../reading.ts'
@@ -33,7 +34,7 @@ export function clear(attribute: Attribute, { code, pointer }: Pick<Refusal, 'co
 /** Reports whether a value unassigns the attribute: null, and in tolerant mode the empty text that Entra sends. */
 export function isClearing(attribute: Attribute, value: unknown, { run, pointer }: Edit): boolean {
   if (value === null || value === undefined) return true
-  if (typeof value !== 'string' || value.trim() !== '') return false
+  if (typeof value !== 'string' || comparisonKey(value) !== '') return false
   if (attribute.required) return true
   if (value !== '' || run.mode === 'strict') return false
   run.leniencies.push({ name: 'empty_string_cleared', pointer })
