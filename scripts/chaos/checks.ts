@@ -85,7 +85,7 @@ async function brokenRules(query: (text: string) => Promise<Record<string, unkno
   return broken.map(({ rule, off }) => `${String(rule)}: off by ${String(off)}`)
 }
 
-/** Reconcile derives everyone's access anew and reports whose stored access was not what its sources say. */
+/** Reconcile derives the access of every member again and reports how many stored results differed. */
 async function repaired(client: Client, { baseUrl, workspaceId, adminToken }: Workspace): Promise<string[]> {
   const url = `${baseUrl}/v1/workspaces/${workspaceId}/access/reconcile`
   const reply = await client.send('POST', url, { headers: bearer(adminToken) })

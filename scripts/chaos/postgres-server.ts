@@ -104,7 +104,7 @@ async function waitUntilReady(url: string, child: ChildProcess): Promise<void> {
   }
 }
 
-/** Backends are no process group of their server's, because each begins a session of its own. Linux lists them here. */
+/** Signals to the process group miss the backends, because each calls setsid(). Linux lists the children of a process here. */
 async function childrenOf(pid: number): Promise<number[]> {
   const list = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8')
   return list.split(' ').filter(Boolean).map(Number)

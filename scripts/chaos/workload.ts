@@ -171,7 +171,7 @@ function noteCreation(work: Work, fact: Fact, reply: Reply | undefined): void {
   fact.id = reply!.body.id
 }
 
-/** Whether a write was acknowledged. Otherwise it may have happened or not: a 503 can stand for a lost commit reply. */
+/** Whether a write was acknowledged. Otherwise it may have happened or not: a 503 can mean that the commit reply was lost. */
 function isSuccess({ client, facts }: Work, reply: Reply | undefined, what: string): boolean {
   if (reply === undefined || reply.status === 503 || reply.status === 429) return false
   if (reply.status < 300) {
