@@ -162,7 +162,7 @@ export function idOf(answer: Answer): string {
   return /"id" *: *"([^"]+)"/.exec(answer.text())?.[1] ?? ''
 }
 
-function quantile(values: number[], part: number): number {
+export function quantile(values: number[], part: number): number {
   const sorted = values.toSorted((one, other) => one - other)
   return sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] ?? 0
 }

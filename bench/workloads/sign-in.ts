@@ -22,7 +22,8 @@ export const signIn: Workload = async function* (session, { connections }) {
   yield await measure(session, { ...load, step: 'sign-in' }, work)
 }
 
-async function signInOnce(connection: Connection, place: SignIn, person: { subject: string; email: string }) {
+/** Signs one person in. Returns the response of POST /v1/sessions, which sets the session cookie. */
+export async function signInOnce(connection: Connection, place: SignIn, person: { subject: string; email: string }) {
   const verifier = randomBytes(32).toString('base64url')
   const challenge = createHash('sha256').update(verifier).digest('base64url')
   const path = `/sso/${place.workspaceId}`
