@@ -73,7 +73,7 @@ async function bench(): Promise<void> {
   printRow(['idle', ...idle.results.map(each => cell(each)), idle.use, ''])
   for (const noise of noises) {
     const { results, use, statuses, clientMs } = await measureStep(noise)
-    const cells = results.map((each, index) => cell(each, idle.results[index]!))
+    const cells = results.map((each, index) => cell(each, idle.results[index]))
     printRow([noise.name, ...cells, use, statuses])
     if (Number(clientMs) > 10) console.error(`The load generator itself was delayed by ${clientMs} ms (p99).`)
   }
@@ -81,7 +81,6 @@ async function bench(): Promise<void> {
 
 /** 100 requests a second in all; those of SCIM stay below the limit of a directory. */
 function quietRequestsOf(origin: string, scim: QuietRequest['endpoint'], cookie: string): QuietRequest[] {
-  const pickUser = () => seededId(1 + Math.floor(Math.random() * (quietUsers - 1)))
   let titles = 0
   return [
     {
@@ -101,6 +100,10 @@ function quietRequestsOf(origin: string, scim: QuietRequest['endpoint'], cookie:
       }),
     },
   ]
+}
+
+function pickUser(): string {
+  return seededId(1 + Math.floor(Math.random() * (quietUsers - 1)))
 }
 
 /** The service with the limits that it has by default: they are part of what protects the quiet workspace. */

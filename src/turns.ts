@@ -1,7 +1,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 
-/** Work at one stretch before other requests have their turn, in milliseconds. */
-const STRETCH_MS = 5
+/**
+ * Work at one stretch before other requests have their turn, in milliseconds. A small request needs several turns of the
+ * event loop (its own data, then each response of Postgres), and waits for a stretch at each.
+ */
+const STRETCH_MS = 1
 
 interface Turns {
   /** Whether this work has held the event loop long enough to let others in. Costs a reading of the clock. */

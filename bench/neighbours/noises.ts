@@ -23,12 +23,6 @@ export function noisesOf({ scim, admin, mappingId, userIds }: NoisyWorkspace): N
   const json = { contentType: 'application/json' }
   const preview = JSON.stringify({ change: 'update', mappingId, role: 'admin' })
   const groups = [userIds, userIds.slice(0, userIds.length / 2)].map(ids => Buffer.from(groupOf('All users', ids)))
-  const get = (name: string, clients: number, endpoint: Endpoint, path: string): Noise => ({
-    name,
-    clients,
-    endpoint,
-    next: () => ({ line: `GET ${path}` }),
-  })
   return [
     get('10 filters', 10, scim, filter),
     get('64 filters', 64, scim, filter),
@@ -60,4 +54,8 @@ export function noisesOf({ scim, admin, mappingId, userIds }: NoisyWorkspace): N
       next: round => ({ line: `POST ${round % 2 === 0 ? '/Users' : '/Groups'}`, options: { body: hostileBody } }),
     },
   ]
+}
+
+function get(name: string, clients: number, endpoint: Endpoint, path: string): Noise {
+  return { name, clients, endpoint, next: () => ({ line: `GET ${path}` }) }
 }

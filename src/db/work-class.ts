@@ -12,7 +12,12 @@ export interface WorkClass {
    * @throws {AppError} `rate_limited` when too much is waiting, or the turn does not come in time
    */
   run: <Result>(workspaceId: string, work: (db: Db) => Promise<Result>) => Promise<Result>
-  /** The same for a transaction, which runs again when Postgres chose it as the victim of a deadlock. */
+  /**
+   * Runs further work for a response that has already begun, such as the next page of a long report. It takes its turn like
+   * other work but is never refused, because the response can no longer become a 429. Callers bound how many responses run.
+   */
+  continue: <Result>(workspaceId: string, work: (db: Db) => Promise<Result>) => Promise<Result>
+  /** The same as `run` for a transaction, which runs again when Postgres chose it as the victim of a deadlock. */
   transact: <Result>(workspaceId: string, work: (trx: Trx) => Promise<Result>) => Promise<Result>
 }
 
@@ -49,9 +54,9 @@ export function createWorkClass(options: WorkClassOptions): WorkClass {
     }
   }
 
-  function takeTurn(workspaceId: string): Promise<void> {
+  function takeTurn(workspaceId: string, { canRefuse }: { canRefuse: boolean }): Promise<void> {
     const queue = waiting.get(workspaceId) ?? []
-    if (queue.length >= waitingPerWorkspace) throw tooMuch(waitingPerWorkspace)
+    if (canRefuse && queue.length >= waitingPerWorkspace) throw tooMuch(waitingPerWorkspace)
     return new Promise((resolve, reject) => {
       const waiter = {
         start: () => {
@@ -59,20 +64,25 @@ export function createWorkClass(options: WorkClassOptions): WorkClass {
           resolve()
         },
       }
-      const timer = setTimeout(() => {
+      const giveUp = () => {
         const left = queue.filter(each => each !== waiter)
         queue.splice(0, queue.length, ...left)
         if (left.length === 0) waiting.delete(workspaceId)
         reject(tooMuch(waitingPerWorkspace))
-      }, maxWaitMs)
+      }
+      const timer = canRefuse ? setTimeout(giveUp, maxWaitMs) : undefined
       queue.push(waiter)
       waiting.set(workspaceId, queue)
       startNext()
     })
   }
 
-  async function run<Result>(workspaceId: string, work: (on: Db) => Promise<Result>): Promise<Result> {
-    await takeTurn(workspaceId)
+  async function runInTurn<Result>(
+    workspaceId: string,
+    work: (on: Db) => Promise<Result>,
+    turn: { canRefuse: boolean },
+  ): Promise<Result> {
+    await takeTurn(workspaceId, turn)
     try {
       return await work(db)
     } finally {
@@ -81,8 +91,11 @@ export function createWorkClass(options: WorkClassOptions): WorkClass {
     }
   }
 
+  const run: WorkClass['run'] = (workspaceId, work) => runInTurn(workspaceId, work, { canRefuse: true })
+
   return {
     run,
+    continue: (workspaceId, work) => runInTurn(workspaceId, work, { canRefuse: false }),
     transact: (workspaceId, work) => run(workspaceId, on => retryDeadlocks(() => on.transaction().execute(work))),
   }
 }

@@ -1,4 +1,6 @@
 import t from 'tap'
+import { reportAccessAsCsv } from '../../src/access/explanation/access-report.ts'
+import { createWorkClass } from '../../src/db/work-class.ts'
 import { makeAccessWorld } from '../helpers/access.ts'
 
 const pause = () => new Promise(resolve => setTimeout(resolve, 10))
@@ -120,6 +122,21 @@ t.test('the access report lists everybody with access at an instant, in pages an
   t.equal(lines.length, 4)
   const today = await app.inject({ url: `${url}/access-report.csv`, headers })
   t.match(today.body, `,'=1+1,`, 'no cell is a formula')
+})
+
+t.test('the CSV report waits for a turn before each page', async t => {
+  const { db, addPerson, workspaceId } = await makeAccessWorld(t)
+  await addPerson('ana')
+  const scans = createWorkClass({ db, slots: 1 })
+  const lines = (await reportAccessAsCsv(scans, { workspaceId }))[Symbol.asyncIterator]()
+  t.match((await lines.next()).value, /^at,/)
+  const other = Promise.withResolvers<void>()
+  const running = scans.run(workspaceId, () => other.promise)
+  const page = lines.next()
+  t.equal(await Promise.race([page, pause().then(() => 'waits')]), 'waits')
+  other.resolve()
+  await running
+  t.match((await page).value, /ana@example.com/)
 })
 
 t.test(

@@ -59,6 +59,16 @@ t.test('more waiting work than the limit is refused with Retry-After, and failed
   t.equal(await work.run('a', async () => 'next'), 'next')
 })
 
+t.test('work that continues a response waits for its turn, also beyond the limit and the longest wait', async t => {
+  const work = createWorkClass({ db, slots: 1, waitingPerWorkspace: 1, maxWaitMs: 20 })
+  const { started, begin, end } = makeWork()
+  const all = [work.run('a', begin('first')), work.continue('a', begin('page 1')), work.continue('a', begin('page 2'))]
+  await new Promise(resolve => setTimeout(resolve, 50))
+  t.same(started, ['first'])
+  for (let piece = 0; piece < 3; piece++) await end()
+  t.same(await Promise.all(all), ['first', 'page 1', 'page 2'])
+})
+
 t.test('work whose turn does not come in time is refused, and later work runs', async t => {
   const work = createWorkClass({ db, slots: 1, maxWaitMs: 20 })
   const { begin, end } = makeWork()

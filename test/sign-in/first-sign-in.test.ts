@@ -2,6 +2,7 @@ import { sql, type CompiledQuery } from 'kysely'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { statementNames } from '../../src/db/prepared.ts'
+import { openDatabase } from '../../src/db/database.ts'
 import { makeApp, serviceHeaders } from '../helpers/app.ts'
 import { expectSignedIn, makeBrowser, makeSignInWorld, type Acme, type Landing } from '../helpers/sign-in.ts'
 import { makeDirectory, USER } from '../helpers/scim.ts'
@@ -430,3 +431,26 @@ const isEntry = (table: string, column: string) => column !== 'id' || table === 
 const isChance = /^(xid|nonce|handoff_challenge)$/
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 const instant = /^\d{4}-\d\d-\d\dT/
+
+t.test('sign-ins that wait for locked members leave connections to other workspaces', async t => {
+  const [locked, other] = [await makeAcme(), await makeAcme()]
+  const callbacks = await Promise.all(
+    Array.from({ length: 12 }, async () => {
+      const browser = makeBrowser(world)
+      return { browser, callback: await browser.reachCallback(locked, { user: invited }) }
+    }),
+  )
+  const batch = openDatabase({ url: test.databaseUrl, poolSize: 1 })
+  t.teardown(() => batch.destroy())
+  const landings = await batch.transaction().execute(async trx => {
+    await sql`SELECT FROM members WHERE workspace_id = ${locked.workspaceId} FOR UPDATE`.execute(trx)
+    const opened = Promise.all(callbacks.map(({ browser, callback }) => browser.open(callback)))
+    await sleep(1_000)
+    const start = performance.now()
+    const reply = await app.inject({ url: `${other.url}/members`, headers: other.headers })
+    t.equal(reply.statusCode, 200)
+    t.ok(performance.now() - start < 1_000, 'the other workspace does not wait')
+    return { opened }
+  })
+  for (const landing of await landings.opened) t.equal(landing.code, undefined)
+})

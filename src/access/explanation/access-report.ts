@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import type { Db } from '../../db/database.ts'
+import type { WorkClass } from '../../db/work-class.ts'
 import { toPage, type Page } from '../../page.ts'
 import { groupNameAt } from './explain.ts'
 import { readInstant, type Instant } from './instant.ts'
@@ -38,24 +39,26 @@ export async function reportAccess(db: Db, { workspaceId, at, limit, after }: Re
 }
 
 /**
- * The same as CSV (RFC 4180), all of it, page by page as it is read.
- * @throws {AppError} `at_in_future`, `at_before_history`, before the first line
+ * The whole report as CSV (RFC 4180). Each page takes its own turn, so that a slow client holds no turn and many reports of a
+ * workspace read one page at a time.
+ * @throws {AppError} `at_in_future`, `at_before_history`, `rate_limited`, before the first line
  */
 export async function reportAccessAsCsv(
-  db: Db,
+  scans: WorkClass,
   { workspaceId, at }: { workspaceId: string; at?: string | undefined },
 ): Promise<AsyncIterable<string>> {
-  const { at: instantAt } = await readInstant(db, workspaceId, at)
+  const { at: instantAt } = await scans.run(workspaceId, on => readInstant(on, workspaceId, at))
   // Of one instant, however long the reading takes.
   const instant = { at: instantAt, until: instantAt }
-  return csvLines(db, workspaceId, instant)
+  return csvLines(scans, workspaceId, instant)
 }
 
-async function* csvLines(db: Db, workspaceId: string, instant: Instant): AsyncGenerator<string> {
+async function* csvLines(scans: WorkClass, workspaceId: string, instant: Instant): AsyncGenerator<string> {
   yield csvLine(['at', 'member_id', 'email', 'display_name', 'role', 'groups', 'since'])
   let after: string | undefined
   do {
-    const page = await readReport(db, { workspaceId, instant, limit: 500, after })
+    const question = { workspaceId, instant, limit: 500, after }
+    const page = await scans.continue(workspaceId, on => readReport(on, question))
     yield page.items
       .map(({ memberId, email, displayName, role, groups, since }) =>
         csvLine([

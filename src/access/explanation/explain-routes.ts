@@ -131,9 +131,7 @@ export const explainRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: D
       },
     },
     async (request, reply) => {
-      const lines = await scans.run(request.params.workspaceId, on =>
-        reportAccessAsCsv(on, { ...request.params, ...request.query }),
-      )
+      const lines = await reportAccessAsCsv(scans, { ...request.params, ...request.query })
       reply.type('text/csv; charset=utf-8').header('content-disposition', 'attachment; filename="access-report.csv"')
       return reply.send(Readable.from(lines))
     },

@@ -6,6 +6,7 @@ import { clearAttemptCookie, readAttemptCookie, setAttemptCookie } from '../../h
 import { setBrowserHeaders } from '../../http/browser-headers.ts'
 import { loginHint, workspaceParams } from '../../http/params.ts'
 import { logRefusal, problemErrors, problemResponses, problemStatus } from '../../http/problem.ts'
+import { createTurns } from '../../http/request-limits.ts'
 import { asRefusal, finishSignIn, refuseSignIn } from './finish-sign-in.ts'
 import { failedUrl, type StartRequest } from '../attempt/front-end.ts'
 import { AttemptRefusal } from '../attempt/attempts.ts'
@@ -41,6 +42,8 @@ export const signInRoutes: FastifyPluginAsyncZodOpenApi<AttemptDependencies> = a
   problemErrors(app)
   const starts = createRateLimit({ perMinute: config.signInStartsPerMinute })
   const callbacks = createRateLimit({ perMinute: config.signInStartsPerMinute })
+  // A quarter of the pool: with the half of its SCIM requests, a workspace leaves connections to the others.
+  const turns = createTurns(Math.max(1, Math.floor(config.databasePoolSize / 4)))
   app.addHook('onRequest', async (request, reply) => {
     setBrowserHeaders(config, reply)
     refuseOtherMethods(request, reply)
@@ -109,7 +112,7 @@ export const signInRoutes: FastifyPluginAsyncZodOpenApi<AttemptDependencies> = a
       const readCookie = (state: string) => readAttemptCookie(config, request, state)
       const finish = async () => {
         const callback = { workspaceId, query, readCookie, visitor: visitorOf(request) }
-        const { location, state, refusal } = await finishSignIn(dependencies, callback)
+        const { location, state, refusal } = await finishSignIn({ ...dependencies, takeTurn: turns.take }, callback)
         clearAttemptCookie(config, reply, state)
         if (refusal) logRefusal(refusal, problemStatus[refusal.code], request)
         return location

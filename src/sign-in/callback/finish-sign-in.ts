@@ -10,8 +10,16 @@ import { AttemptRefusal, awaitOutcome, recordSignInRefusal, recordRestart, takeA
 import type { AttemptOutcome, SignInAttempt } from '../attempt/attempts.ts'
 import { finishSignInTest } from '../sign-in-test/run-sign-in-test.ts'
 import { proveSignIn, type AnsweredAttempt } from '../admission/prove-sign-in.ts'
-import { signIn, type Visitor } from '../admission/sign-in.ts'
+import { signIn, type SignIn, type Visitor } from '../admission/sign-in.ts'
 import { requireOpen, type AttemptDependencies } from '../attempt/start-sign-in.ts'
+
+export interface CallbackDependencies extends AttemptDependencies {
+  /**
+   * Waits for a turn of a workspace at the main pool, because a sign-in may wait for rows that a batch has locked. The
+   * result ends the turn.
+   */
+  takeTurn: (workspaceId: string) => Promise<() => void>
+}
 
 export interface Callback {
   workspaceId: string
@@ -37,7 +45,7 @@ export interface FinishedSignIn {
  * @throws {AppError} `sso_state_invalid`, `sso_attempt_expired`: the callback belongs to no attempt that could end by it.
  *   Everything later is the attempt's outcome.
  */
-export async function finishSignIn(dependencies: AttemptDependencies, callback: Callback): Promise<FinishedSignIn> {
+export async function finishSignIn(dependencies: CallbackDependencies, callback: Callback): Promise<FinishedSignIn> {
   const { config, db, box } = dependencies
   const { workspaceId, query, readCookie, visitor } = callback
   const response = readAuthorizationResponse(query)
@@ -66,7 +74,7 @@ export async function finishSignIn(dependencies: AttemptDependencies, callback: 
     const { startedAt } = attempt
     const { clockToleranceSeconds } = config
     checkAuthentication(proven.claims, { policy: signInConfig, startedAt, clockToleranceSeconds })
-    const code = await signIn(dependencies, { attempt, signInConfig, proven, visitor })
+    const code = await signInInTurn(dependencies, { attempt, signInConfig, proven, visitor })
     return endWith({ outcome: 'signed_in', exchangeCode: code })
   } catch (error) {
     const refusal = asRefusal(error)
@@ -84,6 +92,15 @@ export async function finishSignIn(dependencies: AttemptDependencies, callback: 
     })
     const domain = domainOf(refusal)
     return { location: failedUrl(config, { code: refusal.code, ref, start: attempt, domain }), state, refusal }
+  }
+}
+
+async function signInInTurn({ takeTurn, ...dependencies }: CallbackDependencies, signingIn: SignIn): Promise<string> {
+  const release = await takeTurn(signingIn.signInConfig.workspaceId)
+  try {
+    return await signIn(dependencies, signingIn)
+  } finally {
+    release()
   }
 }
 
