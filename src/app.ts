@@ -6,6 +6,7 @@ import type { JWTVerifyGetKey } from 'jose'
 import { explainRoutes } from './access/explanation/explain-routes.ts'
 import { memberRoutes } from './access/members/member-routes.ts'
 import { accessRoutes } from './access/mappings/mapping-routes.ts'
+import { createRepeatedRefusals } from './activity/repeated-refusals.ts'
 import { activityRoutes } from './activity/routes.ts'
 import type { Actor } from './actor.ts'
 import type { Config } from './config.ts'
@@ -64,6 +65,8 @@ export interface AppOptions {
   assistKeys: JWTVerifyGetKey
   /** How identity providers are reached, over what the settings say: tests have a small internet of their own. */
   outbound?: Partial<OutboundOptions> & { failureStepMs?: number }
+  /** How long refusals of one stranger for one reason share an entry, in milliseconds. */
+  repeatWindowMs?: number
   /** A plugin that sees every route as it is made, such as the one that describes them. */
   observer?: FastifyPluginAsync
 }
@@ -76,6 +79,7 @@ export async function buildApp({
   logger,
   assistKeys,
   outbound = {},
+  repeatWindowMs = 600_000,
   observer,
 }: AppOptions): Promise<FastifyInstance> {
   const app = fastify({
@@ -152,13 +156,19 @@ export async function buildApp({
   })
   if (observer) await app.register(observer)
 
+  const repeatedRefusals = createRepeatedRefusals({
+    windowMs: repeatWindowMs,
+    onError: error => logger.warn({ err: error }, 'repeated refusals were not recorded'),
+  })
+  app.addHook('onClose', () => repeatedRefusals.flush())
+
   // Open to all
   await app.register(healthRoutes, { db })
   await app.register(docsRoutes)
   await app.register(clientKeyRoutes, { db })
-  await app.register(signInRoutes, { config, db, box, providers })
+  await app.register(signInRoutes, { config, db, box, providers, repeatedRefusals })
   await app.register(initiateRoutes, { config, db, box })
-  await app.register(backchannelLogoutRoutes, { config, db, box, providers })
+  await app.register(backchannelLogoutRoutes, { config, db, box, providers, repeatedRefusals })
   await app.register(sessionRoutes, { config, db, box, providers, accessTokens })
   await app.register(signInOptionsRoutes, { config, db, authenticate })
   await app.register(recoveryRoutes, { config, db })

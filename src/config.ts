@@ -53,6 +53,7 @@ const settings = z.object({
   FRONTEND_SIGNED_IN_PATH: path.default('/sso/complete'),
   FRONTEND_ERROR_PATH: path.default('/sso/error'),
   FRONTEND_INITIATE_PATH: path.default('/sso/start'),
+  FRONTEND_CODE_IN: z.enum(['query', 'fragment']).default('query'),
   FRONTEND_SIGN_IN_TEST_PATH: path.default('/sso/test'),
   FRONTEND_SIGNED_OUT_PATH: path.default('/'),
 
@@ -91,8 +92,8 @@ const settings = z.object({
   SESSION_HOURS: z.coerce.number().int().min(1).max(720).default(12),
   SESSION_IDLE_MINUTES: z.coerce.number().int().min(5).max(10_080).default(120),
   SIGN_IN_ATTEMPT_MINUTES: z.coerce.number().int().min(1).max(60).default(10),
-  SIGN_IN_STARTS_PER_MINUTE: z.coerce.number().int().min(1).max(10_000).default(60),
-  SIGN_IN_OPEN_ATTEMPTS: z.coerce.number().int().min(10).max(10_000).default(200),
+  SIGN_IN_STARTS_PER_MINUTE: z.coerce.number().int().min(1).max(10_000).default(3_000),
+  SIGN_IN_OPEN_ATTEMPTS: z.coerce.number().int().min(10).max(10_000).default(10_000),
   INVITATION_DAYS: z.coerce.number().int().min(1).max(365).default(14),
 
   OUTBOUND_ALLOWED_NETWORKS: commaList.pipe(z.array(network)),
@@ -102,7 +103,7 @@ const settings = z.object({
     .transform(text => list(text).map(Number))
     .pipe(z.array(z.int32().min(0).max(65535))),
   OUTBOUND_ALLOW_HTTP: flag.default(false),
-  SHARED_ISSUERS: z.string().default('https://accounts.google.com').transform(list),
+  SHARED_ISSUERS: z.string().default('').transform(list),
   WEBMAIL_DOMAINS: z
     .string()
     .default(

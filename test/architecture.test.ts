@@ -71,6 +71,7 @@ function isEdge(path: string): boolean {
   return (
     path.startsWith('http/') ||
     path.startsWith('scim/http/') ||
+    path === 'sign-in/attempt/redirect-errors.ts' ||
     /(^|\/|-)routes\.ts$|^(app|server|scim\/plugin)\.ts$/.test(path)
   )
 }

@@ -150,11 +150,6 @@ const purposes: Record<string, Purpose> = {
     operation: 'POST /v1/sign-in-options',
     roundTrips: 1,
   },
-  sign_in_options_enforced: {
-    does: 'Reports whether a workspace or domain enforces SSO.',
-    operation: 'POST /v1/sign-in-options',
-    roundTrips: 1,
-  },
   sso_config_find: {
     does: 'Reads the SSO configuration with its sealed credentials, domains and policy.',
     operation: 'GET /sso/{workspaceId}/start',

@@ -54,6 +54,7 @@ WHERE
           sign_in_attempts
         WHERE
           address = $12::inet
+          AND workspace_id = $1::uuid
           AND taken_at IS NULL
           AND expires_at > now()
         LIMIT

@@ -4,9 +4,17 @@
 SELECT
   outcome,
   outcome_code AS code,
-  outcome_entry_id AS "entryId"
+  (
+    SELECT
+      request_id
+    FROM
+      activity_entries e
+    WHERE
+      e.workspace_id = a.workspace_id
+      AND e.id = a.outcome_entry_id
+  ) AS ref
 FROM
-  sign_in_attempts
+  sign_in_attempts a
 WHERE
   workspace_id = $1::uuid
   AND state_hash = $2;

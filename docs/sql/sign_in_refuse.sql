@@ -22,7 +22,7 @@ WITH
         detail
       )
     SELECT
-      w.id,
+      w.workspace_id,
       'sso_sign_in.refused',
       'refused',
       $1,
@@ -30,13 +30,13 @@ WITH
       'sign-in',
       $2::uuid,
       'sso_config',
-      w.id::text,
+      w.workspace_id::text,
       $3,
       $4::jsonb
     FROM
-      workspaces w
+      sso_configs w
     WHERE
-      w.id = $5::uuid
+      w.workspace_id = $5::uuid
     RETURNING
       id
   ),

@@ -59,7 +59,8 @@ export function refuseEncodedBodies(app: FastifyInstance): void {
  */
 export function refuseMalformedUrls(app: FastifyInstance): void {
   app.addHook('preValidation', async request => {
-    if (isUtf8Url(request.raw.url ?? '')) return
+    // A provider's error_description may be Latin-1. The callback reads it as untrusted text and ends the attempt.
+    if (request.routeOptions.url?.startsWith('/sso/') || isUtf8Url(request.raw.url ?? '')) return
     throw new AppError('invalid', 'The URL is not valid UTF-8. Percent-encode each byte of the UTF-8 text.')
   })
 }

@@ -26,23 +26,6 @@ export function parseEmail(text: string): Email | undefined {
   return { text, key: `${folded}@${domain}`, domain }
 }
 
-/**
- * The domains that a careless reader could find in a text that is no address to `parseEmail`: for refusing by, never for
- * letting in.
- */
-export function conceivableDomains(text: string): string[] {
-  const hosts = text
-    .normalize('NFKC')
-    .replaceAll(/\p{Cf}/gu, '')
-    .replaceAll('\u3002', '.')
-    .split('@')
-    .slice(1)
-  return hosts.flatMap(host => {
-    const [name = ''] = /[\p{L}\p{N}\p{M}.-]+/u.exec(host) ?? []
-    return parseDomain(name.replace(/\.+$/, '')) ?? []
-  })
-}
-
 function isAscii(text: string): boolean {
   return /^\p{ASCII}*$/u.test(text)
 }

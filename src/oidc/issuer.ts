@@ -1,4 +1,5 @@
 import { AppError } from '../errors.ts'
+import { publicIssuers } from './public-issuers.ts'
 
 const discoveryPath = '/.well-known/openid-configuration'
 /** What people paste, in place of the issuer that it begins with. */
@@ -85,5 +86,10 @@ export function discoveryUrl(issuer: string): string {
  * says nothing about which organization the person belongs to.
  */
 export function isSharedIssuer(issuer: string, sharedIssuers: readonly string[]): boolean {
-  return sharedIssuers.some(shared => discoveryUrl(shared) === discoveryUrl(issuer))
+  return [...publicIssuers, ...sharedIssuers].some(shared => isSameIssuer(shared, issuer))
+}
+
+/** Whether two issuers have the same discovery document, whatever their trailing slash. */
+export function isSameIssuer(one: string, other: string): boolean {
+  return discoveryUrl(one) === discoveryUrl(other)
 }

@@ -56,7 +56,7 @@ export async function makeApp(
   const counted: string[] = []
   const logger = createLogger(config.logLevel, { write: line => void lines.push(line) })
   const db = openDatabase({ url, onStatement: sql => void counted.push(sql) })
-  const app = await buildApp({ config, db, logger, assistKeys, ...options })
+  const app = await buildApp({ config, db, logger, assistKeys, repeatWindowMs: 0, ...options })
   await app.ready()
   t.teardown(async () => {
     await app.close()

@@ -36,6 +36,8 @@ const people = {
 } as const
 
 export interface WorldOptions {
+  /** As in AppOptions; 0: each refusal has an entry. */
+  repeatWindowMs?: number
   settings?: Record<string, string>
   /** Starts another replica on the same database and network. */
   replicaOf?: SignInWorld
@@ -48,13 +50,17 @@ export interface WorldOptions {
 
 export async function makeSignInWorld(
   t: Test,
-  { settings = {}, replicaOf, issuer, timeoutMs = 5_000, observer }: WorldOptions = {},
+  { settings = {}, replicaOf, issuer, timeoutMs = 5_000, observer, repeatWindowMs = 0 }: WorldOptions = {},
 ): Promise<SignInWorld> {
   const network = replicaOf?.network ?? makeNetwork()
   const idp = replicaOf?.idp ?? (await makeScriptedProvider(t, { network, ...(issuer !== undefined && { issuer }) }))
   const test = await makeApp(t, {
     settings: { SIGN_IN_STARTS_PER_MINUTE: '10000', SIGN_IN_OPEN_ATTEMPTS: '10000', ...settings },
-    options: { outbound: { ...network.outbound, timeoutMs, failureStepMs: 20 }, ...(observer && { observer }) },
+    options: {
+      outbound: { ...network.outbound, timeoutMs, failureStepMs: 20 },
+      repeatWindowMs,
+      ...(observer && { observer }),
+    },
     ...(replicaOf && { replicaOf: replicaOf.test }),
   })
   return { test, network, idp, makeAcme: config => makeAcme(test, idp, config) }
@@ -244,7 +250,7 @@ async function stateOf({ db }: TestApp, workspaceId: string) {
 export async function entriesOf({ db }: TestApp, workspaceId: string, after = 0) {
   return db
     .selectFrom('activity_entries')
-    .select(['id', 'action', 'reason', 'member_id as memberId', 'detail'])
+    .select(['id', 'action', 'reason', 'member_id as memberId', 'request_id as requestId', 'detail'])
     .where('workspace_id', '=', workspaceId)
     .where('id', '>', after)
     .orderBy('id')
@@ -276,7 +282,7 @@ export async function expectRefusal(
     entry => entry.action !== 'sso_credential.refused',
   )
   t.same(
-    entries.map(({ id, action, reason }) => [String(id), action, reason]),
+    entries.map(({ requestId, action, reason }) => [requestId, action, reason]),
     [[landing.ref, 'sso_sign_in.refused', code]],
     'one entry, found by the reference',
   )
@@ -315,4 +321,10 @@ export function makeTestProof(): { verifier: string; challenge: string } {
 /** Returns the code that the test page received. */
 export function testCodeOf(location: string): string | undefined {
   return new URL(location).searchParams.get('code') ?? undefined
+}
+
+/** The code on the front-end's error page that a response redirects to. */
+export function errorCodeOf({ headers }: { headers: Record<string, unknown> }): string | null {
+  const url = new URL(String(headers.location))
+  return url.pathname === '/sso/error' ? url.searchParams.get('code') : null
 }

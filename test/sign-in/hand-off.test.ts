@@ -12,13 +12,17 @@ import { visitorAddress, visitorNetwork } from '../../src/sign-in/attempt/visito
 import { makeOpaqueToken } from '../../src/opaque-token.ts'
 import { createSecretBox } from '../../src/secret-box.ts'
 import { signToken } from '../helpers/app.ts'
-import { entriesOf, makeBrowser, makeSignInWorld, type Acme } from '../helpers/sign-in.ts'
+import { entriesOf, makeBrowser, makeSignInWorld, type Acme, errorCodeOf } from '../helpers/sign-in.ts'
 
 const world = await makeSignInWorld(t)
 const { test, idp, makeAcme } = world
 const { app, db, config } = test
 t.beforeEach(() => idp.reset())
 
+const rules = {
+  frontendOrigins: ['https://app.assist.example', 'https://beta.assist.example'],
+  frontendInitiatePath: '/sso/start',
+}
 const origins = ['https://app.assist.example', 'https://beta.assist.example']
 const ana = { sub: 'u-ana', email: 'ana@corp.example' }
 
@@ -65,7 +69,7 @@ t.test('oidc-ret-001..003: whatever could be read as another place is refused', 
     const { reply } = await makeBrowser(world).start(acme, { returnTo: target })
     // A NUL is refused before anything is read from it.
     const code = target.includes('\0') ? 'invalid' : 'sso_return_to_invalid'
-    t.match(reply.json(), { status: 400, code }, JSON.stringify(target))
+    t.equal(errorCodeOf(reply), code, JSON.stringify(target))
   }
   t.same(await entriesOf(test, acme.workspaceId, (await entriesOf(test, acme.workspaceId)).at(-1)!.id), [])
 })
@@ -80,12 +84,12 @@ t.test('return_to is always a place of the front-end, for any text', async () =>
     fc.property(fc.array(piece, { maxLength: 8 }), pieces => {
       let target: string
       try {
-        target = parseReturnTo(pieces.join(''), origins)
+        target = parseReturnTo(pieces.join(''), rules)
       } catch (error) {
         return (error as { code?: string }).code === 'sso_return_to_invalid'
       }
       const { origin, pathname } = new URL(target)
-      return origins.includes(origin) && !pathname.startsWith('//') && parseReturnTo(target, origins) === target
+      return origins.includes(origin) && !pathname.startsWith('//') && parseReturnTo(target, rules) === target
     }),
     { numRuns: 5_000 },
   )
@@ -467,4 +471,23 @@ t.test('the challenge is S256 of the verifier and nothing simpler', async t => {
   const plain = createHash('sha256').update(browser.verifier).digest('base64url')
   const { exchangeCode } = await browser.signIn(acme)
   t.equal((await browser.redeem(exchangeCode!, { verifier: plain })).json().code, 'exchange_code_invalid')
+})
+
+t.test('a return_to that points to the page that begins a sign-in leads to the front page instead', async t => {
+  const acme = await makeAcme()
+  for (const returnTo of ['/sso/start', '/sso/start?workspace=x', 'https://app.assist.example/sso/start#a']) {
+    const browser = makeBrowser(world)
+    const { exchangeCode } = await browser.signIn(acme, { returnTo })
+    t.equal((await browser.redeem(exchangeCode!)).json().returnTo, 'https://app.assist.example/', returnTo)
+  }
+})
+
+t.test('the exchange code can be in the fragment, which proxies and analytics never see', async t => {
+  const other = await makeSignInWorld(t, { replicaOf: world, settings: { FRONTEND_CODE_IN: 'fragment' } })
+  const acme = await makeAcme()
+  const browser = makeBrowser(other)
+  const { location } = await browser.signIn(acme)
+  t.equal(location.searchParams.get('code'), null)
+  const code = new URLSearchParams(location.hash.slice(1)).get('code')
+  t.equal((await browser.redeem(code!)).statusCode, 201)
 })

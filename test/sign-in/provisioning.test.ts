@@ -543,9 +543,9 @@ t.test('oidc-ux-002: an admin finds a refusal by its reference, with what was cl
   const acme = await makeAcme()
   const { landing } = await refuses(t, acme, 'sso_not_provisioned', { sub: 'u-<b>', email: 'new@corp.example' })
   const headers = await bearer({ workspace: acme.workspaceId })
-  const reply = await test.app.inject({ url: `${acme.url}/activity?kind=sso_sign_in&outcome=refused`, headers })
+  const reply = await test.app.inject({ url: `${acme.url}/activity?requestId=${landing.ref}`, headers })
   t.match(reply.json().items[0], {
-    id: landing.ref,
+    requestId: landing.ref,
     reason: 'sso_not_provisioned',
     detail: { issuer: idp.issuer, subject: 'u-<b>', email: 'new@corp.example', fix: String },
   })

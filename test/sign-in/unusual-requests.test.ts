@@ -8,7 +8,7 @@ import { recheckDomains } from '../../src/workspaces/domain-proof.ts'
 import { createTxtResolver } from '../../src/workspaces/txt-records.ts'
 import { serviceHeaders } from '../helpers/app.ts'
 import { startDnsServer } from '../helpers/dns-server.ts'
-import { entriesOf, makeBrowser, makeSignInWorld, type Acme } from '../helpers/sign-in.ts'
+import { entriesOf, makeBrowser, makeSignInWorld, type Acme, errorCodeOf } from '../helpers/sign-in.ts'
 
 // Neighbours of the cases that tests/login has by their ids, where people, portals, providers and consoles come to us: signing
 // out, starting at a portal, asking for the way in, domains, recovery, sessions, our own keys, and dates.
@@ -189,14 +189,14 @@ t.test('what portals add to a start: empty values, other spellings, parameters o
     t.equal(new URL(page.searchParams.get('return_to')!).origin, origin)
   }
   for (const iss of [`${idp.issuer} `, encodeURIComponent(idp.issuer), `${idp.issuer}#`, `${idp.issuer}?`, 'null']) {
-    t.match((await begin({ iss })).json(), { status: 400, code: 'sso_issuer_mismatch' }, iss)
+    t.match((await begin({ iss })).headers.location, /\/sso\/error\?code=sso_issuer_mismatch&ref=/, iss)
   }
   for (const payload of ['', 'iss', `iss=${'x'.repeat(2000)}`, '%', 'iss=%ff', '__proto__=x&constructor=y']) {
     const reply = await app.inject({ method: 'POST', url, headers: form, payload })
-    t.equal(reply.statusCode, 400, payload.slice(0, 20))
+    t.match(reply.headers.location, /\/sso\/error\?code=/, payload.slice(0, 20))
   }
   const inUrl = { method: 'POST', url: `${url}?iss=${encodeURIComponent(idp.issuer)}`, headers: form } as const
-  t.equal((await app.inject({ ...inUrl, payload: 'login_hint=ana' })).statusCode, 400, 'a form says it in the form')
+  t.ok(errorCodeOf(await app.inject({ ...inUrl, payload: 'login_hint=ana' })), 'a form has iss in the form')
   t.equal((await app.inject({ method: 'PUT', url })).statusCode, 404)
 })
 
@@ -218,11 +218,13 @@ t.test(
       .set({ enforced_at: sql`now()` })
       .where('workspace_id', '=', acme.workspaceId)
       .execute()
-    const spellings = [
-      'ana@D',
-      ' ana@D ',
-      'ana@D\u00a0',
-      'ANA@D',
+    for (const spelling of ['ana@D', ' ana@D ', 'ana@D\u00a0', 'ANA@D']) {
+      const closed = await options(spelling.replace('D', 'closed.example'))
+      t.match(closed, { passwordOpen: false, sso: { workspaceId: acme.workspaceId } }, JSON.stringify(spelling))
+      t.match(await options(spelling.replace('D', 'open.example')), { passwordOpen: true })
+    }
+    t.match(await options('ana@CLOSED.example'), { passwordOpen: false })
+    const unreadable = [
       'ana@D.',
       'Ana <ana@D>',
       '"ana"@D',
@@ -235,22 +237,16 @@ t.test(
       '"a@b"@D',
       '=?utf-8?q?ana?=@D',
       'ana@\u00adD',
-    ]
-    for (const spelling of spellings) {
-      const closed = await options(spelling.replace('D', 'closed.example'))
-      t.match(closed, { passwordOpen: false, sso: { workspaceId: acme.workspaceId } }, JSON.stringify(spelling))
-      t.match(await options(spelling.replace('D', 'open.example')), { passwordOpen: true })
-    }
-    for (const domain of ['CLOSED.example', 'ｃlosed.example', 'closed。example']) {
-      t.match(await options(`ana@${domain}`), { passwordOpen: false }, domain)
-    }
-    for (const email of [
-      'ana@sub.closed.example',
-      'ana@closed.example.org',
-      'ana@xclosed.example',
-      'closed.example',
+      'ana@(x)D',
+      'ana%40D',
+      'ana @D',
+      'D',
       '@',
-    ]) {
+    ].flatMap(spelling => ['closed.example', 'open.example'].map(domain => spelling.replace('D', domain)))
+    for (const email of [...unreadable, 'ana@ｃlosed.example', 'ana@closed。example']) {
+      t.match(await options(email), { status: 400, code: 'invalid', errors: [{ pointer: '/email' }] }, email)
+    }
+    for (const email of ['ana@sub.closed.example', 'ana@closed.example.org', 'ana@xclosed.example']) {
       t.same(await options(email), { sso: null, passwordOpen: true }, email)
     }
   },

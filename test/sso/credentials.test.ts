@@ -295,3 +295,38 @@ t.test('where SEAL_KEYS are lost, a workspace enters its secret again, and every
   t.ok((await makeBrowser(later).signIn(acme)).exchangeCode)
   t.match(await checkOf('client_credential', { method: 'GET', path: 'enforcement' }), { result: 'warn' })
 })
+
+t.test(
+  'n-oidc-tok-04: whitespace around a pasted secret is removed with a notice, other characters are refused',
+  async t => {
+    const acme = await world.makeAcme()
+    const save = async (clientSecret: string) =>
+      app.inject({ method: 'PATCH', url: `${acme.url}/sso-config`, headers: acme.headers, payload: { clientSecret } })
+    for (const pasted of ['acme-secret\n', '  acme-secret\t', '\ufeffacme-secret', 'acme-secret\u00a0']) {
+      await save('another-secret')
+      const saved = await save(pasted)
+      t.match(saved.json().notices, [/Whitespace around the client secret was removed/], JSON.stringify(pasted))
+      t.ok((await makeBrowser(world).signIn(acme)).exchangeCode, 'the provider accepts it')
+    }
+    const bad: [string, RegExp][] = [
+      ['acme\u200b-secret', /U\+200B at position 5/],
+      ['acme–secret', /U\+2013 at position 5/],
+      ['acme-\nsecret', /U\+000A at position 6/],
+      ['\u200bacme-secret', /U\+200B at position 1/],
+      [' \n ', /whitespace/],
+    ]
+    const version = (await app.inject({ url: `${acme.url}/sso-config`, headers: acme.headers })).json().version
+    for (const [clientSecret, message] of bad) {
+      const refused = { status: 400, code: 'invalid', errors: [{ pointer: '/clientSecret', message }] }
+      t.match((await save(clientSecret)).json(), refused, JSON.stringify(clientSecret))
+      const added = await app.inject({
+        method: 'POST',
+        url: `${acme.url}/sso-config/credentials`,
+        headers: acme.headers,
+        payload: { kind: 'secret', clientSecret },
+      })
+      t.match(added.json(), refused)
+    }
+    t.equal((await app.inject({ url: `${acme.url}/sso-config`, headers: acme.headers })).json().version, version)
+  },
+)

@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import t from 'tap'
 import { createSecretBox } from '../../src/secret-box.ts'
 import { findSignInConfig } from '../../src/sso/config/sso-config.ts'
+import { isSharedIssuer } from '../../src/oidc/issuer.ts'
 import { uuid7 } from '../../src/uuid7.ts'
 import { bearer, makeApp, makeWorkspace, serviceHeaders } from '../helpers/app.ts'
 import { html, json, makeScriptedProvider } from '../helpers/scripted-provider.ts'
@@ -428,5 +429,33 @@ t.test('a workspace can check its configuration and create sign-in tests 20 time
     t.match(refused.json(), { status: 429, code: 'rate_limited', detail: /20 .*a minute/ })
     t.ok(Number(refused.headers['retry-after']) > 0)
     t.equal((await ask(other, theirs)).json().code, 'sso_not_configured', 'another workspace has its own limit')
+  }
+})
+
+t.test('n-oidc-disc-02: issuers that sign in everyone need a domain list, whatever the settings', async t => {
+  for (const issuer of [
+    'https://gitlab.com',
+    'https://slack.com',
+    'https://appleid.apple.com',
+    'https://discord.com/',
+  ]) {
+    t.ok(isSharedIssuer(issuer, []), issuer)
+  }
+  for (const issuer of ['https://gitlab.corp.example', 'https://acme.okta.com', 'https://acme.slack.com']) {
+    t.notOk(isSharedIssuer(issuer, []), issuer)
+  }
+})
+
+t.test('web-mail domains and public suffixes cannot be allowed domains of any issuer', async t => {
+  const { url, headers } = await makeWorkspace(test)
+  const payload = { issuer: provider.issuer, clientId: 'assist-acme', clientSecret: 'acme-secret' }
+  for (const domain of ['gmail.com', 'co.uk', 'com', 'github.io']) {
+    const refused = await test.app.inject({
+      method: 'PUT',
+      url: `${url}/sso-config`,
+      headers,
+      payload: { ...payload, allowedDomains: [domain] },
+    })
+    t.match(refused.json(), { status: 400, code: 'sso_domain_invalid', detail: new RegExp(domain) }, domain)
   }
 })

@@ -23,6 +23,8 @@ import { idTokenContext } from '../session/start-session.ts'
 /** The browser that signs in, for the session's row and the entries. */
 export interface Visitor {
   address: string | null
+  /** visitorNetwork of the address. */
+  network: string
   userAgent: string | null
   requestId: string
 }

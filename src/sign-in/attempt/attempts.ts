@@ -81,7 +81,8 @@ const insertAttempt = prepared<
            ${p.network}::inet,
            now() + ${p.minutes}::int * interval '1 minute'
      WHERE (SELECT count(*) FROM (SELECT FROM sign_in_attempts
-                                   WHERE address = ${p.network}::inet AND taken_at IS NULL AND expires_at > now()
+                                   WHERE address = ${p.network}::inet AND workspace_id = ${p.workspaceId}::uuid
+                                     AND taken_at IS NULL AND expires_at > now()
                                    LIMIT ${p.limit}::int) open_attempts) < ${p.limit}::int
     RETURNING true AS inserted`,
 )
@@ -101,13 +102,13 @@ export interface NewAttempt {
 export interface AttemptLimits {
   /** How long the person may take at the provider. */
   minutes: number
-  /** Open attempts of one network at most, over all replicas. */
+  /** Open attempts of one network in one workspace at most, over all replicas. */
   openAttempts: number
 }
 
 /**
  * Keeps a new attempt.
- * @throws {AppError} `rate_limited` where the network has too many open ones: nobody else's are ever given up for it
+ * @throws {AppError} `rate_limited` when the network has too many open attempts in the workspace; none is given up for it
  */
 export async function saveAttempt(
   db: Db,
@@ -245,16 +246,19 @@ export type AttemptOutcome =
   | { outcome: 'restarted' }
   /** A sign-in test has its report. `testCode` lets the creator's browser confirm it; absent when no person signed in. */
   | { outcome: 'tested'; testCode?: string | undefined }
-  | { outcome: ErrorCode; entryId: number | null }
+  /** `ref`: the request id of the first delivery. */
+  | { outcome: ErrorCode; ref: string | null }
 
 const findOutcome = prepared<
   { workspaceId: string; stateHash: Buffer },
-  { outcome: string | null; code: Buffer | null; entryId: number | null }
+  { outcome: string | null; code: Buffer | null; ref: string | null }
 >(
   'sign_in_attempt_outcome',
   ({ workspaceId, stateHash }) => sql`
-    SELECT outcome, outcome_code AS code, outcome_entry_id AS "entryId"
-      FROM sign_in_attempts WHERE workspace_id = ${workspaceId}::uuid AND state_hash = ${stateHash}`,
+    SELECT outcome, outcome_code AS code,
+           (SELECT request_id FROM activity_entries e
+             WHERE e.workspace_id = a.workspace_id AND e.id = a.outcome_entry_id) AS ref
+      FROM sign_in_attempts a WHERE workspace_id = ${workspaceId}::uuid AND state_hash = ${stateHash}`,
 )
 
 /** A sign-in has 10 s for its calls to the provider; a little more for the database. */
@@ -277,7 +281,7 @@ export async function awaitOutcome(db: Db, box: SecretBox, attempt: SignInAttemp
       const testCode = row.code ? box.open(row.code, outcomeContext(workspaceId, stateHash)) : undefined
       return { outcome: 'tested', testCode }
     }
-    if (row?.outcome) return { outcome: row.outcome as ErrorCode, entryId: row.entryId }
+    if (row?.outcome) return { outcome: row.outcome as ErrorCode, ref: row.ref }
     await sleep(pause)
   }
   throw new AttemptRefusal('sso_state_invalid', 'first_delivery_unfinished', attempt)
@@ -312,7 +316,7 @@ const insertRefusal = prepared<
   'sign_in_refuse',
   ({ workspaceId, stateHash, code, memberId, detail, requestId }) => sql`
     WITH entry AS (${insertEntrySql({
-      workspaceId: sql`w.id`,
+      workspaceId: sql`w.workspace_id`,
       action: sql`'sso_sign_in.refused'`,
       reason: code,
       actorType: sql`'system'`,
@@ -320,9 +324,10 @@ const insertRefusal = prepared<
       requestId,
       memberId: sql`${memberId}::uuid`,
       targetType: sql`'sso_config'`,
-      targetId: sql`w.id::text`,
+      targetId: sql`w.workspace_id::text`,
       detail: sql`${detail}::jsonb`,
-      from: sql`workspaces w WHERE w.id = ${workspaceId}::uuid`,
+      // A workspace without SSO has no sign-ins to refuse: its log is not for strangers to fill.
+      from: sql`sso_configs w WHERE w.workspace_id = ${workspaceId}::uuid`,
     })}), closed AS (
       UPDATE sign_in_attempts SET outcome = ${code}, outcome_entry_id = entry.id
         FROM entry WHERE workspace_id = ${workspaceId}::uuid AND state_hash = ${stateHash}::bytea
@@ -350,4 +355,17 @@ export async function recordSignInRefusal(db: Db, refusal: SignInRefusal): Promi
   const values = { workspaceId, stateHash, code, memberId, requestId, detail: JSON.stringify(detail) }
   const [entry] = await insertRefusal(db, values)
   return entry?.id
+}
+
+/** Ends an attempt whose refusal is counted in another entry. */
+export async function closeRefusedAttempt(
+  db: Db,
+  { workspaceId, stateHash, code }: { workspaceId: string; stateHash: Buffer; code: ErrorCode },
+): Promise<void> {
+  await db
+    .updateTable('sign_in_attempts')
+    .set({ outcome: code })
+    .where('workspace_id', '=', workspaceId)
+    .where('state_hash', '=', stateHash)
+    .execute()
 }

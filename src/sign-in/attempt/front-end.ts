@@ -29,9 +29,7 @@ export function startUrl(config: Config, start: StartRequest, { restarts = 0, pr
 
 /** The front-end's page that redeems the exchange code. */
 export function signedInUrl(config: Config, returnTo: string, exchangeCode: string): string {
-  const url = new URL(config.frontendSignedInPath, new URL(returnTo).origin)
-  url.searchParams.set('code', exchangeCode)
-  return url.href
+  return withCode(config, new URL(config.frontendSignedInPath, new URL(returnTo).origin), exchangeCode)
 }
 
 /** The front-end's page that shows the report of a sign-in test. */
@@ -43,9 +41,14 @@ export function signInTestUrl(config: Config, { workspaceId, id }: { workspaceId
 }
 
 /** The same page after a person signed in, with the code that confirms the test. */
-export function testedUrl(signInTestPage: string, testCode: string | undefined): string {
-  const url = new URL(signInTestPage)
-  if (testCode !== undefined) url.searchParams.set('code', testCode)
+export function testedUrl(config: Config, signInTestPage: string, testCode: string | undefined): string {
+  return testCode === undefined ? signInTestPage : withCode(config, new URL(signInTestPage), testCode)
+}
+
+/** Puts a code where the front-end reads it. A fragment stays in the browser, so proxies and analytics never see it. */
+function withCode({ frontendCodeIn }: Config, url: URL, code: string): string {
+  if (frontendCodeIn === 'fragment') url.hash = new URLSearchParams({ code }).toString()
+  else url.searchParams.set('code', code)
   return url.href
 }
 

@@ -1,4 +1,8 @@
+import type { Config } from '../../config.ts'
 import { AppError } from '../../errors.ts'
+
+/** The part of the configuration that says where a sign-in may return to. */
+export type ReturnToRules = Pick<Config, 'frontendOrigins' | 'frontendInitiatePath'>
 
 /** Longer targets than this make URLs that proxies cut off. */
 const maxLength = 2048
@@ -11,9 +15,12 @@ const maxLength = 2048
  * @param text at most 2048 characters; absent means the front page
  * @throws {AppError} `sso_return_to_invalid`
  */
-export function parseReturnTo(text: string | undefined, frontendOrigins: readonly string[]): string {
+export function parseReturnTo(
+  text: string | undefined,
+  { frontendOrigins, frontendInitiatePath }: ReturnToRules,
+): string {
   const returnTo = text === undefined ? frontPage(frontendOrigins) : findReturnTo(text, frontendOrigins)
-  if (returnTo !== undefined) return returnTo
+  if (returnTo !== undefined) return leavingInitiation(returnTo, frontendInitiatePath)
   throw new AppError(
     'sso_return_to_invalid',
     'return_to must be a path such as /inbox, or a URL at an origin of the front-end (FRONTEND_ORIGINS).',
@@ -21,8 +28,18 @@ export function parseReturnTo(text: string | undefined, frontendOrigins: readonl
 }
 
 /** The same, with the front page in place of what leads nowhere: for links that others have made. */
-export function returnToOrFrontPage(text: string | undefined, frontendOrigins: readonly string[]): string {
-  return findReturnTo(text ?? '/', frontendOrigins) ?? frontPage(frontendOrigins)
+export function returnToOrFrontPage(
+  text: string | undefined,
+  { frontendOrigins, frontendInitiatePath }: ReturnToRules,
+): string {
+  const returnTo = findReturnTo(text ?? '/', frontendOrigins) ?? frontPage(frontendOrigins)
+  return leavingInitiation(returnTo, frontendInitiatePath)
+}
+
+/** The front-end's page that begins a sign-in is no place to return to: it would begin a second one. */
+function leavingInitiation(returnTo: string, initiatePath: string): string {
+  const url = new URL(returnTo)
+  return url.pathname === initiatePath ? `${url.origin}/` : returnTo
 }
 
 function frontPage([origin]: readonly string[]): string {

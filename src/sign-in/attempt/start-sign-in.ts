@@ -1,3 +1,4 @@
+import type { RepeatedRefusals } from '../../activity/repeated-refusals.ts'
 import type { Config } from '../../config.ts'
 import type { Db } from '../../db/database.ts'
 import { AppError } from '../../errors.ts'
@@ -13,6 +14,7 @@ export interface AttemptDependencies {
   db: Db
   box: SecretBox
   providers: Providers
+  repeatedRefusals: RepeatedRefusals
 }
 
 export interface StartedSignIn {

@@ -1,13 +1,13 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
 import { z } from 'zod'
-import { AppError } from '../../errors.ts'
+import { AppError, type ErrorCode } from '../../errors.ts'
 import { clearAttemptCookie, readAttemptCookie, setAttemptCookie } from '../../http/attempt-cookies.ts'
 import { setBrowserHeaders } from '../../http/browser-headers.ts'
 import { loginHint, workspaceParams } from '../../http/params.ts'
-import { logRefusal, problemErrors, problemResponses, problemStatus } from '../../http/problem.ts'
+import { logRefusal, problemResponses, problemStatus } from '../../http/problem.ts'
 import { createTurns } from '../../http/request-limits.ts'
-import { asRefusal, finishSignIn, refuseSignIn } from './finish-sign-in.ts'
+import { asRefusal, finishSignIn, recordRefusedSignIn } from './finish-sign-in.ts'
 import { failedUrl, type StartRequest } from '../attempt/front-end.ts'
 import { AttemptRefusal } from '../attempt/attempts.ts'
 import { startSignInTest } from '../sign-in-test/run-sign-in-test.ts'
@@ -16,6 +16,7 @@ import { parseReturnTo } from '../attempt/return-to.ts'
 import type { Visitor } from '../admission/sign-in.ts'
 import { startSignIn, type AttemptDependencies } from '../attempt/start-sign-in.ts'
 import { visitorAddress, visitorNetwork } from '../attempt/visitor.ts'
+import { redirectErrors } from '../attempt/redirect-errors.ts'
 
 const startQuery = z.strictObject({
   return_to: z
@@ -33,13 +34,10 @@ const startQuery = z.strictObject({
   restarts: z.coerce.number().int().min(0).max(1).optional().meta({ description: 'Set by this service only' }),
 })
 
-/** Refusals that a front-end's developer sees rather than the person: answered in place, without an entry. */
-const answeredInPlace = new Set(['rate_limited', 'sso_return_to_invalid', 'sso_handoff_invalid', 'invalid'])
-
 /** Where a browser signs in: `start` sends it to the identity provider, which sends it back to `callback`. */
 export const signInRoutes: FastifyPluginAsyncZodOpenApi<AttemptDependencies> = async (app, dependencies) => {
   const { config } = dependencies
-  problemErrors(app)
+  redirectErrors(app, config)
   const starts = createRateLimit({ perMinute: config.signInStartsPerMinute })
   const callbacks = createRateLimit({ perMinute: config.signInStartsPerMinute })
   // A quarter of the pool: with the half of its SCIM requests, a workspace leaves connections to the others.
@@ -72,19 +70,20 @@ export const signInRoutes: FastifyPluginAsyncZodOpenApi<AttemptDependencies> = a
       if (isPrefetch(request)) return reply.code(204).send()
       const { workspaceId } = request.params
       const { return_to: returnTo, handoff_challenge: challenge, login_hint, prompt, restarts } = request.query
-      const start = {
-        workspaceId,
-        returnTo: parseReturnTo(returnTo, config.frontendOrigins),
-        handoffChallenge: checkChallenge(challenge),
-      }
       const network = visitorNetwork(request.ip)
-      starts.use(network)
+      let start: StartRequest | undefined
       const begin = async () => {
+        start = {
+          workspaceId,
+          returnTo: parseReturnTo(returnTo, config),
+          handoffChallenge: checkChallenge(challenge),
+        }
+        starts.use(`${workspaceId} ${network}`)
         const started = await startSignIn(dependencies, { start, network, prompt, restarts, loginHint: login_hint })
         setAttemptCookie(config, { request, reply }, started)
         return started.location
       }
-      const location = await begin().catch((error: unknown) => refuse(request, { workspaceId, start, error }))
+      const location = await begin().catch((error: unknown) => refusedUrl(request, { workspaceId, start, error }))
       return reply.redirect(location, 303)
     },
   )
@@ -106,11 +105,11 @@ export const signInRoutes: FastifyPluginAsyncZodOpenApi<AttemptDependencies> = a
     },
     async (request, reply) => {
       if (isPrefetch(request)) return reply.code(204).send()
-      callbacks.use(visitorNetwork(request.ip))
       const { workspaceId } = request.params
       const query = new URL(request.url, config.publicUrl).searchParams
       const readCookie = (state: string) => readAttemptCookie(config, request, state)
       const finish = async () => {
+        callbacks.use(`${workspaceId} ${visitorNetwork(request.ip)}`)
         const callback = { workspaceId, query, readCookie, visitor: visitorOf(request) }
         const { location, state, refusal } = await finishSignIn({ ...dependencies, takeTurn: turns.take }, callback)
         clearAttemptCookie(config, reply, state)
@@ -118,7 +117,11 @@ export const signInRoutes: FastifyPluginAsyncZodOpenApi<AttemptDependencies> = a
         return location
       }
       const location = await finish().catch((error: unknown) => {
-        return refuse(request, { workspaceId, start: error instanceof AttemptRefusal ? error.start : undefined, error })
+        return refusedUrl(request, {
+          workspaceId,
+          start: error instanceof AttemptRefusal ? error.start : undefined,
+          error,
+        })
       })
       return reply.redirect(location, 303)
     },
@@ -145,41 +148,44 @@ export const signInRoutes: FastifyPluginAsyncZodOpenApi<AttemptDependencies> = a
       if (isPrefetch(request)) return reply.code(204).send()
       const { workspaceId, token } = request.params
       const network = visitorNetwork(request.ip)
-      starts.use(network)
       const begin = async () => {
+        starts.use(`${workspaceId} ${network}`)
         const started = await startSignInTest(dependencies, { workspaceId, token, network, requestId: request.id })
         if ('state' in started) setAttemptCookie(config, { request, reply }, started)
         return started.location
       }
       const location = await begin().catch((error: unknown) =>
-        refuse(request, { workspaceId, start: undefined, error }),
+        refusedUrl(request, { workspaceId, start: undefined, error }),
       )
       return reply.redirect(location, 303)
     },
   )
 
   /**
-   * Writes an entry for the admin, where one can be written.
+   * Records a refusal for the admin.
    * @returns the front-end's error page
    */
-  async function refuse(
+  async function refusedUrl(
     request: FastifyRequest,
     { workspaceId, start, error }: { workspaceId: string; start: StartRequest | undefined; error: unknown },
   ): Promise<string> {
     const refusal = asRefusal(error)
-    if (answeredInPlace.has(refusal.code)) throw refusal
     logRefusal(refusal, problemStatus[refusal.code], request)
-    const refused = { workspaceId, refusal, requestId: request.id }
-    const ref = await refuseSignIn(dependencies, refused).catch((cause: unknown) => {
-      // The database is away: the log has the request.
-      request.log.error({ err: cause }, 'refused sign-in was not recorded')
-      return request.id
-    })
-    return failedUrl(config, { code: refusal.code, ref, start })
+    const refused = { workspaceId, refusal, requestId: request.id, strangerFrom: visitorNetwork(request.ip) }
+    if (!unrecorded.has(refusal.code)) {
+      await recordRefusedSignIn(dependencies, refused).catch((cause: unknown) => {
+        // The database is away: the log has the request.
+        request.log.error({ err: cause }, 'refused sign-in was not recorded')
+      })
+    }
+    return failedUrl(config, { code: refusal.code, ref: request.id, start })
   }
 
   answerOtherMethods(app)
 }
+
+/** Refusals without an entry: floods, and requests that no front-end of the workspace sends. */
+const unrecorded = new Set<ErrorCode>(['rate_limited', 'sso_return_to_invalid', 'sso_handoff_invalid', 'invalid'])
 
 /** Routes for the methods that browsers and scanners try, so that none of them is mistaken for a delivery. */
 function answerOtherMethods(app: FastifyInstance): void {
@@ -220,6 +226,7 @@ function checkChallenge(challenge: string | undefined): string {
 function visitorOf(request: FastifyRequest): Visitor {
   return {
     address: visitorAddress(request.ip) ?? null,
+    network: visitorNetwork(request.ip),
     userAgent: request.headers['user-agent']?.slice(0, 500) ?? null,
     requestId: request.id,
   }

@@ -6,7 +6,14 @@ import type { ProvenSignIn } from '../../oidc/provider.ts'
 import { openSignInConfig } from '../../sso/config/sso-config.ts'
 import { checkAuthentication } from '../attempt/authentication.ts'
 import { failedUrl, signedInUrl, startUrl, testedUrl } from '../attempt/front-end.ts'
-import { AttemptRefusal, awaitOutcome, recordSignInRefusal, recordRestart, takeAttempt } from '../attempt/attempts.ts'
+import {
+  AttemptRefusal,
+  awaitOutcome,
+  closeRefusedAttempt,
+  recordSignInRefusal,
+  recordRestart,
+  takeAttempt,
+} from '../attempt/attempts.ts'
 import type { AttemptOutcome, SignInAttempt } from '../attempt/attempts.ts'
 import { finishSignInTest } from '../sign-in-test/run-sign-in-test.ts'
 import { proveSignIn, type AnsweredAttempt } from '../admission/prove-sign-in.ts'
@@ -83,15 +90,15 @@ export async function finishSignIn(dependencies: CallbackDependencies, callback:
       ...claimedBy(proven),
       ...describedBy(query.get('error_description')),
     }
-    const ref = await refuseSignIn(dependencies, {
-      workspaceId,
-      refusal,
-      attempt,
-      detail,
-      requestId: visitor.requestId,
-    })
+    const { requestId, network } = visitor
+    const strangerFrom = proven === undefined ? network : undefined
+    await recordRefusedSignIn(dependencies, { workspaceId, refusal, attempt, detail, requestId, strangerFrom })
     const domain = domainOf(refusal)
-    return { location: failedUrl(config, { code: refusal.code, ref, start: attempt, domain }), state, refusal }
+    return {
+      location: failedUrl(config, { code: refusal.code, ref: requestId, start: attempt, domain }),
+      state,
+      refusal,
+    }
   }
 }
 
@@ -125,10 +132,9 @@ function outcomeUrl(
   { attempt, outcome, visitor }: { attempt: SignInAttempt; outcome: AttemptOutcome; visitor: Visitor },
 ): string {
   if ('exchangeCode' in outcome) return signedInUrl(config, attempt.returnTo, outcome.exchangeCode)
-  if ('testCode' in outcome) return testedUrl(attempt.returnTo, outcome.testCode)
-  if (!('entryId' in outcome)) return startUrl(config, attempt, { restarts: attempt.restarts + 1 })
-  const ref = outcome.entryId === null ? visitor.requestId : String(outcome.entryId)
-  return failedUrl(config, { code: outcome.outcome, ref, start: attempt })
+  if ('testCode' in outcome) return testedUrl(config, attempt.returnTo, outcome.testCode)
+  if (!('ref' in outcome)) return startUrl(config, attempt, { restarts: attempt.restarts + 1 })
+  return failedUrl(config, { code: outcome.outcome, ref: outcome.ref ?? visitor.requestId, start: attempt })
 }
 
 export interface RefusedSignIn {
@@ -138,24 +144,36 @@ export interface RefusedSignIn {
   attempt?: SignInAttempt | undefined
   detail?: Record<string, unknown>
   requestId: string
+  /** The network of the browser, when no person was proven: such refusals cost a stranger nothing, so they are aggregated. */
+  strangerFrom?: string | undefined
 }
 
 /**
- * Records a refused sign-in.
- * @returns the reference that the person is shown: the entry's id, or the request's where the workspace does not exist
+ * Records a refused sign-in. Refusals of strangers are aggregated per network and reason, and a workspace without SSO gets no
+ * entries at all: anyone could fill its log.
  */
-export async function refuseSignIn({ db }: AttemptDependencies, refused: RefusedSignIn): Promise<string> {
-  const { workspaceId, refusal, attempt, detail, requestId } = refused
+export async function recordRefusedSignIn(
+  { db, repeatedRefusals }: AttemptDependencies,
+  refused: RefusedSignIn,
+): Promise<void> {
+  const { workspaceId, refusal, attempt, detail, requestId, strangerFrom } = refused
+  if (refusal.code === 'sso_not_configured') return
   const { memberId, ...more } = refusal.detail ?? {}
-  const entryId = await recordSignInRefusal(db, {
+  const entry = {
     workspaceId,
-    stateHash: attempt?.stateHash,
     code: refusal.code,
     memberId: typeof memberId === 'string' ? memberId : undefined,
     detail: { ...detail, ...more },
     requestId,
-  })
-  return entryId === undefined ? requestId : String(entryId)
+  }
+  const reason = typeof more.reason === 'string' ? more.reason : ''
+  const isCounted =
+    strangerFrom !== undefined &&
+    !repeatedRefusals.isFirst(`${workspaceId} ${strangerFrom} ${refusal.code} ${reason}`, count =>
+      recordSignInRefusal(db, { ...entry, detail: { ...entry.detail, count, network: strangerFrom } }),
+    )
+  if (!isCounted) await recordSignInRefusal(db, { ...entry, stateHash: attempt?.stateHash })
+  else if (attempt) await closeRefusedAttempt(db, { ...attempt, code: refusal.code })
 }
 
 /** Any thrown value as the refusal that the person's page and the entry can name. */

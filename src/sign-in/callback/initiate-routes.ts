@@ -7,13 +7,14 @@ import { AppError } from '../../errors.ts'
 import { setBrowserHeaders } from '../../http/browser-headers.ts'
 import { maxFormBytes, readForms } from '../../http/forms.ts'
 import { loginHint, workspaceParams } from '../../http/params.ts'
-import { problemErrors, problemResponses } from '../../http/problem.ts'
+import { problemResponses } from '../../http/problem.ts'
 import type { SecretBox } from '../../secret-box.ts'
 import { findSignInConfig } from '../../sso/config/sso-config.ts'
 import { initiatedUrl } from '../attempt/front-end.ts'
 import { createRateLimit } from '../../rate-limit.ts'
 import { returnToOrFrontPage } from '../attempt/return-to.ts'
 import { visitorNetwork } from '../attempt/visitor.ts'
+import { redirectErrors } from '../attempt/redirect-errors.ts'
 
 /** Parameters of Core §4, and `client_id` of the Enterprise Extensions; unknown ones are ignored, as Core demands. */
 const initiation = z.object({
@@ -38,7 +39,7 @@ export interface InitiateOptions {
  * front-end's page makes a verifier, and then begins a sign-in like any other, with state, nonce and PKCE of its own.
  */
 export const initiateRoutes: FastifyPluginAsyncZodOpenApi<InitiateOptions> = async (app, { config, db, box }) => {
-  problemErrors(app, maxFormBytes)
+  redirectErrors(app, config, maxFormBytes)
   readForms(app)
   app.addHook('onRequest', async (_request, reply) => setBrowserHeaders(config, reply))
   app.addHook('preValidation', async request => {
@@ -79,7 +80,7 @@ export const initiateRoutes: FastifyPluginAsyncZodOpenApi<InitiateOptions> = asy
     reply: FastifyReply,
     { workspaceId, iss, client_id: clientId, login_hint: hint, target_link_uri: target }: Initiation & Workspace,
   ): Promise<FastifyReply> {
-    visits.use(visitorNetwork(request.ip))
+    visits.use(`${workspaceId} ${visitorNetwork(request.ip)}`)
     const signInConfig = await findSignInConfig(db, box, workspaceId)
     if (!signInConfig) throw new AppError('sso_not_configured', 'Single sign-on is not set up for this workspace.')
     if (iss !== signInConfig.issuer || (clientId && clientId !== signInConfig.clientId)) {
@@ -88,7 +89,7 @@ export const initiateRoutes: FastifyPluginAsyncZodOpenApi<InitiateOptions> = asy
         'A sign-in is begun here by the identity provider of this workspace only: iss must be its issuer, character by character, and client_id, where sent, the one of its SSO configuration.',
       )
     }
-    const returnTo = returnToOrFrontPage(target, config.frontendOrigins)
+    const returnTo = returnToOrFrontPage(target, config)
     return reply.redirect(initiatedUrl(config, { workspaceId, returnTo, loginHint: hint || undefined }), 303)
   }
 }

@@ -1,6 +1,6 @@
 import { AppError, type ErrorCode } from '../../errors.ts'
 import { parseEmail, type Email } from '../../members/email.ts'
-import { isSharedIssuer } from '../../oidc/issuer.ts'
+import { isSameIssuer, isSharedIssuer } from '../../oidc/issuer.ts'
 import type { Contact, IdTokenClaims } from '../../oidc/provider.ts'
 import type { SignInConfig } from '../../sso/config/sso-config.ts'
 import { cleanText } from '../attempt/clean-text.ts'
@@ -108,15 +108,31 @@ export function readPerson(
     displayName: cleanText(contact.name ?? '', 200),
     stableId: typeof stableId === 'string' && /^\P{Cc}{1,255}$/u.test(stableId) ? stableId : undefined,
     email,
-    emailVerified: readVerified(contact.emailVerified),
+    emailVerified: readVerified(contact.emailVerified, claims.xms_edov),
   }
   return { ...person, emailFault: findEmailFault({ contact, email, hd: claims.hd }, config, rules) }
 }
 
-/** Some providers send the boolean as text; anything else that is neither true nor absent is a no. */
-function readVerified(value: unknown): Person['emailVerified'] {
-  if (value === true || value === 'true') return 'yes'
-  return value === undefined || value === null ? 'unsaid' : 'no'
+/**
+ * Reads `email_verified` and Entra's `xms_edov` (the owner of the e-mail domain is verified). Some providers send the boolean as
+ * text, Entra also as a number. Any other value counts as unverified. When both are present, both have to say yes.
+ */
+function readVerified(emailVerified: unknown, domainOwnerVerified: unknown): Person['emailVerified'] {
+  const said: boolean[] = []
+  if (isPresent(emailVerified)) said.push(isTrue(emailVerified))
+  if (isPresent(domainOwnerVerified)) {
+    said.push(isTrue(domainOwnerVerified) || domainOwnerVerified === 1 || domainOwnerVerified === '1')
+  }
+  if (said.length === 0) return 'unsaid'
+  return said.every(Boolean) ? 'yes' : 'no'
+}
+
+function isPresent(value: unknown): boolean {
+  return value !== undefined && value !== null
+}
+
+function isTrue(value: unknown): boolean {
+  return value === true || value === 'true'
 }
 
 function findEmailFault(
@@ -163,10 +179,7 @@ function findDomainFault(
     )
   }
   // Anyone can make a personal Google account on a company address; only `hd` shows that the company manages it.
-  if (
-    isSharedIssuer('https://accounts.google.com', [issuer]) &&
-    !(typeof hd === 'string' && allowedDomains.includes(hd))
-  ) {
+  if (isSameIssuer(issuer, 'https://accounts.google.com') && !(typeof hd === 'string' && allowedDomains.includes(hd))) {
     return notAllowed(
       hd === undefined ? 'hd_missing' : 'hd_foreign',
       'The Google account is not managed by a domain of allowedDomains. The person has to use their Google Workspace account.',

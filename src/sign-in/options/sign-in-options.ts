@@ -1,8 +1,9 @@
+import { AppError } from '../../errors.ts'
 import { sql } from 'kysely'
 import type { Config } from '../../config.ts'
 import type { Db } from '../../db/database.ts'
 import { prepared } from '../../db/prepared.ts'
-import { conceivableDomains, parseEmail } from '../../members/email.ts'
+import { parseEmail } from '../../members/email.ts'
 import { ssoUrls } from '../../sso/config/sso-config.ts'
 
 export interface SignInQuestion {
@@ -40,38 +41,33 @@ const findOpenWays = prepared<{ workspaceId: string | null; domain: string | nul
              SELECT workspace_id FROM domains WHERE domain = ${domain}::text AND verified_at IS NOT NULL))`,
 )
 
-const findEnforced = prepared<{ domains: string[] }, OpenWays>(
-  'sign_in_options_enforced',
-  ({ domains }) => sql`
-    SELECT ${openWays}
-      FROM domains d JOIN sso_configs c ON c.workspace_id = d.workspace_id AND c.enforced_at IS NOT NULL
-     WHERE d.domain = ANY (${domains}::text[]) AND d.verified_at IS NOT NULL
-     LIMIT 1`,
-)
-
 /**
- * Where somebody signs in: by their workspace or, knowing only their address, the workspace that has proved its domain. One
- * that was only typed into a list leads nowhere, or whoever types first could draw others' people to their own page. People
- * are never looked up, so known and unknown ones have the same answer after the same statement.
- *
- * What is no address here may be one to whoever asks (`Ana <ana@corp.example>`): where SSO is enforced for a domain that
- * could be read in it, it is not what opens the password.
+ * Finds how a person can sign in: by their workspace or, from an address alone, by the workspace that proved its domain. A domain
+ * that is only listed in allowedDomains leads nowhere, because anyone could list a foreign domain. People are never looked up,
+ * so that known and unknown addresses have the same answer after the same statement.
+ * @throws {AppError} `invalid` for an address that cannot be read: another reader might find the domain of an enforced
+ *   workspace in it, so nothing may answer that passwords are open
  */
 export async function findSignInOptions(
   { config, db }: { config: Config; db: Db },
   { email, workspaceId }: SignInQuestion,
 ): Promise<SignInOptions> {
-  const asked = workspaceId === undefined ? email : undefined
-  const domain = asked === undefined ? undefined : parseEmail(asked)?.domain
-  const domains = asked === undefined || domain !== undefined ? [] : conceivableDomains(asked)
-  const [ways] =
-    domains.length > 0
-      ? await findEnforced(db, { domains })
-      : await findOpenWays(db, { workspaceId: workspaceId ?? null, domain: domain ?? null })
+  const domain = email === undefined || workspaceId !== undefined ? undefined : readDomain(email)
+  const [ways] = await findOpenWays(db, { workspaceId: workspaceId ?? null, domain: domain ?? null })
   if (!ways) return { sso: null, passwordOpen: true }
   const passwordOpen = !ways.isEnforced
   if (!ways.isOpen) return { sso: null, passwordOpen }
   const startUrl = new URL(ssoUrls(config.publicUrl, ways.workspaceId).startUrl)
   if (email !== undefined) startUrl.searchParams.set('login_hint', email)
   return { sso: { workspaceId: ways.workspaceId, startUrl: startUrl.href }, passwordOpen }
+}
+
+function readDomain(email: string): string {
+  const parsed = parseEmail(email)
+  // `%40` and routed addresses (`ana%corp.example@relay.example`) name a second domain.
+  if (parsed !== undefined && !/[%!]/.test(email)) return parsed.domain
+  const message = 'is not an e-mail address such as ana@example.com'
+  throw new AppError('invalid', `The request body is not valid at /email: ${message}.`, {
+    errors: [{ pointer: '/email', message }],
+  })
 }

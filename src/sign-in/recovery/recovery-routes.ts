@@ -54,8 +54,9 @@ export const recoveryRoutes: FastifyPluginAsyncZodOpenApi<{ config: Config; db: 
       if (request.headers.origin !== undefined) refuseForeignOrigin(config, request)
       attempts.use(visitorNetwork(request.ip))
       const address = visitorAddress(request.ip) ?? null
+      const network = visitorNetwork(request.ip)
       const userAgent = request.headers['user-agent']?.slice(0, 500) ?? null
-      const visitor = { address, userAgent, requestId: request.id }
+      const visitor = { address, network, userAgent, requestId: request.id }
       const { session, sessionToken } = await startRecovery(db, { ...request.body, visitor })
       const { id: sessionId, workspaceId, memberId, expiresAt } = session
       reply.code(201).header('cache-control', 'no-store')

@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import type { FastifyPluginAsyncZodOpenApi } from 'fastify-zod-openapi'
 import { z } from 'zod'
+import type { RepeatedRefusals } from '../../activity/repeated-refusals.ts'
 import { recordRefusal } from '../../activity/activity.ts'
 import type { Config } from '../../config.ts'
 import { AppError, type ErrorCode } from '../../errors.ts'
@@ -31,10 +32,9 @@ const failure = z
 const ownFaults = new Set([429, 500, 503])
 
 /** Where an identity provider says that somebody has signed out there (Back-Channel Logout 1.0), a path a workspace. */
-export const backchannelLogoutRoutes: FastifyPluginAsyncZodOpenApi<LogoutDependencies & { config: Config }> = async (
-  app,
-  { config, ...dependencies },
-) => {
+export const backchannelLogoutRoutes: FastifyPluginAsyncZodOpenApi<
+  LogoutDependencies & { config: Config; repeatedRefusals: RepeatedRefusals }
+> = async (app, { config, repeatedRefusals, ...dependencies }) => {
   readForms(app)
   app.addHook('onRequest', async (_request, reply) => void reply.header('cache-control', 'no-store'))
   app.setErrorHandler((error, request, reply) => {
@@ -52,7 +52,8 @@ export const backchannelLogoutRoutes: FastifyPluginAsyncZodOpenApi<LogoutDepende
       })
   })
   const tokens = createRateLimit({
-    perMinute: config.signInStartsPerMinute,
+    // Each token may cost a few signature verifications.
+    perMinute: Math.min(300, config.signInStartsPerMinute),
     message: 'Too many invalid logout tokens came from this address. Try again after the seconds in Retry-After.',
   })
   const failed = { content: { 'application/json': { schema: failure } } }
@@ -101,14 +102,18 @@ export const backchannelLogoutRoutes: FastifyPluginAsyncZodOpenApi<LogoutDepende
     const refusal = toAppError(error)
     if (!refusal.code.startsWith('sso_')) throw refusal
     if (refusal.code !== 'sso_not_configured') {
-      await recordRefusal(dependencies.db, {
-        workspaceId,
-        action: 'session.logout_refused',
-        reason: refusal.code,
-        actor: { type: 'system', id: 'sign-out', requestId: request.id },
-        target: { type: 'sso_config', id: workspaceId },
-        ...(refusal.detail && { detail: refusal.detail }),
-      })
+      const network = visitorNetwork(request.ip)
+      const record = (more: Record<string, unknown>) =>
+        recordRefusal(dependencies.db, {
+          workspaceId,
+          action: 'session.logout_refused',
+          reason: refusal.code,
+          actor: { type: 'system', id: 'sign-out', requestId: request.id },
+          target: { type: 'sso_config', id: workspaceId },
+          detail: { ...refusal.detail, ...more },
+        })
+      const key = `${workspaceId} ${network} ${refusal.code} ${String(refusal.detail?.reason)}`
+      if (repeatedRefusals.isFirst(key, count => record({ count, network }))) await record({})
     }
     throw refusal
   }

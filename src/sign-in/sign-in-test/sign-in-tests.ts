@@ -9,6 +9,7 @@ import { linkIdentity } from '../../members/identities.ts'
 import { makeOpaqueToken, readOpaqueToken, s256 } from '../../opaque-token.ts'
 import { uuid7 } from '../../uuid7.ts'
 import { checkDomainsFit, checkDomainsFree, parseAllowedDomains } from '../../sso/config/allowed-domains.ts'
+import { readPastedSecret } from '../../sso/credentials/pasted-secret.ts'
 import { openCredentials } from '../../sso/credentials/client-credentials.ts'
 import type { SignInTestReport } from './sign-in-test-report.ts'
 import {
@@ -91,7 +92,8 @@ export async function createSignInTest(
 ): Promise<NewSignInTest> {
   const { db, box, config } = dependencies
   const stored = await findSsoConfig(db, workspaceId)
-  const { clientSecret, clientSecretExpiresAt: expiresAt = null, ...given } = draft
+  const { clientSecret: pasted, clientSecretExpiresAt: expiresAt = null, ...given } = draft
+  const clientSecret = pasted === undefined ? undefined : readPastedSecret(pasted).secret
   const settings = await readSettings(dependencies, { workspaceId, stored, given })
   const isSaved = stored !== undefined && clientSecret === undefined && isDeepStrictEqual(settings, settingsOf(stored))
   if (!isSaved && clientSecret === undefined) await checkCredential(db, box, { workspaceId, stored, settings })

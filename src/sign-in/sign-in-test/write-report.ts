@@ -141,40 +141,47 @@ const fixes: Partial<Record<ErrorCode, string>> = {
 }
 
 /** What Entra's numbers mean, of those that come up when it is set up. */
-const entraFixes: Record<string, string> = {
-  AADSTS7000215: 'The secret is wrong. Copy its Value from Certificates & secrets, not its Secret ID.',
-  AADSTS7000222: 'The client secret has expired. Make a new one under Certificates & secrets, and save its Value here.',
-  AADSTS700016: 'The client id is not of this tenant. Copy Application (client) ID and Directory (tenant) ID again.',
-  AADSTS50011: 'Register the redirectUri of the SSO configuration under Authentication, platform Web.',
-}
+const entraFixes = new Map(
+  Object.entries({
+    AADSTS7000215: 'The secret is wrong. Copy its Value from Certificates & secrets, not its Secret ID.',
+    AADSTS7000222:
+      'The client secret has expired. Make a new one under Certificates & secrets, and save its Value here.',
+    AADSTS700016: 'The client id is not of this tenant. Copy Application (client) ID and Directory (tenant) ID again.',
+    AADSTS50011: 'Register the redirectUri of the SSO configuration under Authentication, platform Web.',
+  }),
+)
 
-const providerErrorFixes: Record<string, string> = {
-  invalid_scope: 'Allow the scopes openid, email and profile for this application at the provider.',
-  unauthorized_client: 'Allow the authorization code grant for this application at the provider.',
-  unsupported_response_type: 'Allow the authorization code flow (response type code) for this application.',
-  invalid_grant: 'Check that the redirectUri is registered character by character, and test again.',
-  invalid_request: 'Check that the redirectUri is registered character by character at the provider.',
-}
+const providerErrorFixes = new Map(
+  Object.entries({
+    invalid_scope: 'Allow the scopes openid, email and profile for this application at the provider.',
+    unauthorized_client: 'Allow the authorization code grant for this application at the provider.',
+    unsupported_response_type: 'Allow the authorization code flow (response type code) for this application.',
+    invalid_grant: 'Check that the redirectUri is registered character by character, and test again.',
+    invalid_request: 'Check that the redirectUri is registered character by character at the provider.',
+  }),
+)
 
-const tokenFixes: Record<string, string> = {
-  aud: 'The token is for another client. Copy the client id from the provider again.',
-  iss: "The token names another issuer. Save the issuer in the provider's own spelling.",
-  alg: 'Choose a signing algorithm with published keys, such as RS256, for this application (in authentik: a Signing Key).',
-  sub: 'The subject has to be 1 to 255 printable ASCII characters: choose another attribute for sub at the provider.',
-  auth_time: 'The provider must send auth_time as a number: seconds since the epoch.',
-  session_expiry: 'The provider must send session_expiry as a time ahead, in whole seconds since the epoch.',
-  nonce: 'The provider does not send back the nonce: it must, in the authorization code flow too.',
-  id_token_missing: 'The provider sent no ID token. Allow the scope openid for this application.',
-  signature: 'The key that signed the token is not the one that is published at jwks_uri.',
-  unknown_key: 'The key that signed the token is not published at jwks_uri.',
-}
+const tokenFixes = new Map(
+  Object.entries({
+    aud: 'The token is for another client. Copy the client id from the provider again.',
+    iss: "The token names another issuer. Save the issuer in the provider's own spelling.",
+    alg: 'Choose a signing algorithm with published keys, such as RS256, for this application (in authentik: a Signing Key).',
+    sub: 'The subject has to be 1 to 255 printable ASCII characters: choose another attribute for sub at the provider.',
+    auth_time: 'The provider must send auth_time as a number: seconds since the epoch.',
+    session_expiry: 'The provider must send session_expiry as a time ahead, in whole seconds since the epoch.',
+    nonce: 'The provider does not send back the nonce: it must, in the authorization code flow too.',
+    id_token_missing: 'The provider sent no ID token. Allow the scope openid for this application.',
+    signature: 'The key that signed the token is not the one that is published at jwks_uri.',
+    unknown_key: 'The key that signed the token is not published at jwks_uri.',
+  }),
+)
 
 function fixFor({ code, detail }: AppError): string {
   if (typeof detail?.fix === 'string') return detail.fix
   const known = [
-    entraFixes[String(detail?.idpCode)],
-    providerErrorFixes[String(detail?.idpError)],
-    code === 'sso_token_invalid' ? tokenFixes[String(detail?.reason)] : undefined,
+    entraFixes.get(String(detail?.idpCode)),
+    providerErrorFixes.get(String(detail?.idpError)),
+    code === 'sso_token_invalid' ? tokenFixes.get(String(detail?.reason)) : undefined,
     detail?.hint === 'clock skew'
       ? `Set the clock of the provider: its token says ${String(detail.tokenTime)}, and here it is ${String(detail.ourTime)}.`
       : undefined,

@@ -1,3 +1,4 @@
+import { getPublicSuffix } from 'tldts'
 import type { Db } from '../../db/database.ts'
 import { AppError } from '../../errors.ts'
 import { parseDomain } from '../../members/email.ts'
@@ -11,16 +12,11 @@ import { findForeignDomains } from '../../workspaces/domains.ts'
  */
 export function parseAllowedDomains(entries: readonly string[]): string[] {
   const domains = entries.map(entry => parseDomain(entry.trim().replace(/^@/, '')))
-  const errors = domains.flatMap((domain, index) =>
-    domain === undefined
-      ? [
-          {
-            pointer: `/allowedDomains/${index}`,
-            message: `${shorten(entries[index] ?? '')} is not a domain such as example.com`,
-          },
-        ]
-      : [],
-  )
+  const errors = domains.flatMap((domain, index) => {
+    const fault = domain === undefined ? 'is not a domain such as example.com' : publicSuffixFault(domain)
+    const message = fault && `${shorten(entries[index] ?? '')} ${fault}`
+    return message === undefined ? [] : [{ pointer: `/allowedDomains/${index}`, message }]
+  })
   if (errors.length > 0) {
     throw new AppError(
       'sso_domain_invalid',
@@ -29,6 +25,12 @@ export function parseAllowedDomains(entries: readonly string[]): string[] {
     )
   }
   return [...new Set(domains as string[])]
+}
+
+/** Why a domain cannot belong to one organization: it is a public suffix such as co.uk, under which anyone registers names. */
+export function publicSuffixFault(domain: string): string | undefined {
+  const suffix = getPublicSuffix(domain, { allowPrivateDomains: true })
+  return suffix === domain ? 'is a public suffix under which anyone can register a domain' : undefined
 }
 
 function shorten(text: string): string {
@@ -41,23 +43,23 @@ export interface DomainRules {
 }
 
 /**
- * Refuses domains that cannot keep strangers out: an issuer that serves many customers signs in whoever has an account
- * there, so only the list says who belongs to the workspace, and everybody can have an address at a web-mail provider.
+ * Checks that the domains keep strangers out: anyone can have an address at a web-mail domain, and an issuer that signs in everyone needs the list to
+ * say who belongs to the workspace.
  * @throws {AppError} `sso_domain_required`, `sso_domain_invalid`
  */
 export function checkDomainsFit(issuer: string, domains: readonly string[], rules: DomainRules): void {
-  if (!isSharedIssuer(issuer, rules.sharedIssuers)) return
-  if (domains.length === 0) {
+  const webmail = domains.find(domain => rules.webmailDomains.includes(domain))
+  if (webmail !== undefined) {
     throw new AppError(
-      'sso_domain_required',
-      `${issuer} signs in people of every organization. List the e-mail domains of your own in allowedDomains.`,
+      'sso_domain_invalid',
+      `Anyone can have an address at ${webmail}, so it would let everyone in. List only domains of your organization.`,
+      { errors: [{ pointer: '/allowedDomains', message: `${webmail} is a web-mail domain` }] },
     )
   }
-  const webmail = domains.find(domain => rules.webmailDomains.includes(domain))
-  if (webmail === undefined) return
+  if (domains.length > 0 || !isSharedIssuer(issuer, rules.sharedIssuers)) return
   throw new AppError(
-    'sso_domain_invalid',
-    `Anybody can have an address at ${webmail}: with ${issuer} it would let everybody in. List domains of your own only.`,
+    'sso_domain_required',
+    `${issuer} signs in people of every organization. List the e-mail domains of yours in allowedDomains.`,
   )
 }
 

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { Db } from '../../db/database.ts'
 import { actorOf } from '../../http/admin-auth.ts'
 import { id, workspaceParams } from '../../http/params.ts'
+import { readPastedSecret } from './pasted-secret.ts'
 import { problemResponses } from '../../http/problem.ts'
 import { addKey, addSecret, changeExpiry, deleteCredential, listCredentials } from './client-credentials.ts'
 import type { SecretBox } from '../../secret-box.ts'
@@ -76,7 +77,8 @@ export const credentialRoutes: FastifyPluginAsyncZodOpenApi<{ db: Db; box: Secre
       reply.code(201)
       if (request.body.kind === 'key') return addKey(db, change)
       const { clientSecret, expiresAt } = request.body
-      return addSecret(db, { ...change, secret: clientSecret, expiresAt })
+      const { secret: pasted } = readPastedSecret(clientSecret)
+      return addSecret(db, { ...change, secret: pasted, expiresAt })
     },
   )
 

@@ -1,3 +1,4 @@
+import { readPastedSecret } from '../credentials/pasted-secret.ts'
 import { isDeepStrictEqual } from 'node:util'
 import { sql } from 'kysely'
 import type { Actor } from '../../actor.ts'
@@ -112,6 +113,7 @@ interface Write extends SsoChange<SsoSettings> {
 async function store(dependencies: SsoDependencies, write: Write): Promise<SavedSsoConfig> {
   const { db, box, providers, config } = dependencies
   const { workspaceId, stored, metadata, actor } = write
+  const pasted = write.clientSecret === undefined ? undefined : readPastedSecret(write.clientSecret)
   // The provider's own spelling of its issuer is the one that tokens carry.
   const settings = {
     ...write.settings,
@@ -122,7 +124,10 @@ async function store(dependencies: SsoDependencies, write: Write): Promise<Saved
   checkDomainsFit(settings.issuer, settings.allowedDomains, config)
   if (settings.relinkByEmailUntil !== stored?.relinkByEmailUntil) checkRelinkWindow(settings.relinkByEmailUntil)
   if (stored) checkEnforcedEdit(stored, settings, write.provenBy)
-  const notices = spellingNotices(write.settings.issuer, settings.issuer)
+  const notices = [
+    ...spellingNotices(write.settings.issuer, settings.issuer),
+    ...(pasted?.notice ? [pasted.notice] : []),
+  ]
   const changed = changedSettings(settings, stored)
   const maxLinkableRole = limitAfter(config.roles, { stored, settings, actor })
   if (stored && stored.enforcedAt !== null && maxLinkableRole !== null) {
@@ -133,7 +138,7 @@ async function store(dependencies: SsoDependencies, write: Write): Promise<Saved
   }
 
   const saved = await db.transaction().execute(async trx => {
-    const credentialWrite = { ...write, settings, box }
+    const credentialWrite = { ...write, clientSecret: pasted?.secret, settings, box }
     const added = await chooseCredentials(trx, credentialWrite)
     const { clientSecretExpiresAt: expiresAt } = write
     if (added.knownId !== undefined && expiresAt !== undefined) {
