@@ -112,12 +112,12 @@ async function play(world: World, narrator: Narrator): Promise<Directory> {
   )
   const refused = await call({
     method: 'GET',
-    url: `${workspaceUrl}/activity?kind=sso_sign_in&outcome=refused`,
+    url: `${workspaceUrl}/activity?requestId=${failure.ref}`,
     status: 200,
     ...admin,
   })
-  const entry = refused.body.items.find((each: { id: string }) => each.id === failure.ref)
-  expect(entry?.reason === failure.code, 'the activity entry with that id has the reason')
+  const [entry] = refused.body.items
+  expect(entry?.reason === failure.code, 'the activity entry of that request has the reason')
 
   step('The owner creates two directories and a token for each, which is returned once')
   const okta = await connectDirectory(world, narrator, 'Okta')

@@ -348,7 +348,7 @@ export interface SignInRefusal {
 
 /**
  * Appends the entry of a refused sign-in and ends its attempt, in one statement.
- * @returns the entry's id, the reference that the person is shown; undefined where there is no such workspace
+ * @returns the entry's id; undefined when the workspace has no SSO configuration
  */
 export async function recordSignInRefusal(db: Db, refusal: SignInRefusal): Promise<number | undefined> {
   const { workspaceId, stateHash = null, code, detail, memberId = null, requestId } = refusal

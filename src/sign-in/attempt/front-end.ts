@@ -73,7 +73,7 @@ export function initiatedUrl(config: Config, { workspaceId, returnTo, loginHint 
 
 export interface Failure {
   code: ErrorCode
-  /** Finds the activity entry, or the log line where there could be none. */
+  /** The request id, which finds the activity entry and the log line. */
   ref: string
   /** Known unless the callback could not be tied to a sign-in. */
   start?: StartRequest | undefined
