@@ -247,8 +247,14 @@ async function call(agent: Dispatcher, url: URL, request: OutboundRequest & { si
     if (statusCode < 400) throw new OutboundError(fault, url.host)
     return new Response(null, { status: statusCode })
   }
-  const encoded = Buffer.from(await body.arrayBuffer())
-  const text = await decode(encoded, headers['content-encoding'], url.host)
+  let text: Buffer
+  try {
+    text = await decode(Buffer.from(await body.arrayBuffer()), headers['content-encoding'], url.host)
+  } catch (error) {
+    // The status of an error response says enough: a rejected client stays one, whatever its body is.
+    if (statusCode >= 400 && !request.signal.aborted) return new Response(null, { status: statusCode })
+    throw error
+  }
   return new Response(text, { status: statusCode, headers: { 'content-type': String(headers['content-type']) } })
 }
 

@@ -118,6 +118,9 @@ t.test('Every 401 of the token endpoint is a rejected client, so that the second
     'no error code': json(401, {}),
     'a list': json(401, []),
     text: (_request, response) => void response.writeHead(401, { 'content-type': 'text/html' }).end('<html>'),
+    'a body above 512 KB': json(401, { error: 'x', error_description: 'x'.repeat(600_000) }),
+    'a body that cannot be decoded': (_request, response) =>
+      void response.writeHead(401, { 'content-type': 'application/json', 'content-encoding': 'gzip' }).end('not gzip'),
     'no body': (_request, response) => void response.writeHead(401, { 'www-authenticate': 'Basic' }).end(),
   }
   for (const [name, answer] of Object.entries(answers)) {

@@ -185,6 +185,12 @@ t.test('each failure is found by its check, with what to change, and ends the li
     [{ name: 'client_authentication', code: 'sso_client_rejected', fix: /Value .*not its Secret ID/ }],
     'oidc-tok-005',
   )
+  world.idp.script.answer.token = json(401, { error: 'unauthorized_client', error_description: 'Invalid client' })
+  t.match(
+    await failing({}),
+    [{ name: 'client_authentication', code: 'sso_client_rejected', fix: /Copy client id and secret/ }],
+    'n-oidc-tok-01: Keycloak',
+  )
   await app.inject({
     method: 'POST',
     url: `${acme.url}/sso-config/credentials`,
@@ -323,7 +329,7 @@ t.test('an owner whose address nobody vouches for links their own account, and n
   t.match((await post(acme, `/${unproved.made.id}/link`)).json(), { code: 'sign_in_test_failed' })
 })
 
-t.test('a start URL that another person opens links no account and shows no claims (n-oidc binding)', async t => {
+t.test('a start URL that another person opens links no account and shows no claims (n-oidc-test-01)', async t => {
   const acme = await world.makeAcme()
   const before = await rowsOf(acme)
   const made = (await post(acme, '')).json()

@@ -180,7 +180,8 @@ function fixFor({ code, detail }: AppError): string {
   if (typeof detail?.fix === 'string') return detail.fix
   const known = [
     entraFixes.get(String(detail?.idpCode)),
-    providerErrorFixes.get(String(detail?.idpError)),
+    // Keycloak calls a wrong secret unauthorized_client, which otherwise means a grant that is not allowed.
+    code === 'sso_client_rejected' ? undefined : providerErrorFixes.get(String(detail?.idpError)),
     code === 'sso_token_invalid' ? tokenFixes.get(String(detail?.reason)) : undefined,
     detail?.hint === 'clock skew'
       ? `Set the clock of the provider: its token says ${String(detail.tokenTime)}, and here it is ${String(detail.ourTime)}.`
